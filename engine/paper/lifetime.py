@@ -14,15 +14,15 @@ PARENT_PID_VARIABLE = "COREQUOTE_PARENT_PID"
 _PR_SET_PDEATHSIG = 1
 
 
-class ParentGone(Exception):
-    """The process named by ``COREQUOTE_PARENT_PID`` is not our parent (it died before we could bind to it)."""
+class ParentGoneError(Exception):
+    """The process named by ``COREQUOTE_PARENT_PID`` died before we could bind to it."""
 
 
 def bind_to_parent(environment: Mapping[str, str] | None = None) -> bool:
-    """Tie this process to its parent: SIGKILL when the parent dies, SIGINT ignored (the parent handles Ctrl-C).
+    """Tie this process to its parent: SIGKILL when it dies, SIGINT ignored (the parent handles Ctrl-C).
 
     Call it first thing in ``main``, from the main thread. Returns whether a parent was named. Raises
-    ``ParentGone`` when that parent is already dead, ``ValueError`` when the variable is not a pid, and
+    ``ParentGoneError`` when that parent is already dead, ``ValueError`` when the variable is not a pid, and
     ``OSError`` when the kernel refuses.
     """
     value = (os.environ if environment is None else environment).get(PARENT_PID_VARIABLE)
@@ -36,6 +36,6 @@ def bind_to_parent(environment: Mapping[str, str] | None = None) -> bool:
         raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
     # The parent may have died between its fork and our prctl, and then no signal will ever come.
     if os.getppid() != int(value):
-        raise ParentGone(f"{PARENT_PID_VARIABLE}={value}, but the parent is {os.getppid()}")
+        raise ParentGoneError(f"{PARENT_PID_VARIABLE}={value}, but the parent is {os.getppid()}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return True
