@@ -1,0 +1,185 @@
+"""Names for what flows through the arena: the enums of ``native/arena.h`` and the counters of each process.
+
+The numbers come from the C declaration; nothing here can disagree with it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from engine._native import lib
+
+
+class Side(IntEnum):
+    """Side of the YES book."""
+
+    BID = lib.ORDERBOOK_BID
+    ASK = lib.ORDERBOOK_ASK
+
+
+class Outcome(IntEnum):
+    YES = lib.OUTCOME_YES
+    NO = lib.OUTCOME_NO
+
+
+class Direction(IntEnum):
+    BUY = lib.DIRECTION_BUY
+    SELL = lib.DIRECTION_SELL
+
+
+class OrderKind(IntEnum):
+    """Quoter -> gateway."""
+
+    PLACE = lib.ORDER_PLACE
+    REPLACE = lib.ORDER_REPLACE
+    CANCEL = lib.ORDER_CANCEL
+    BATCH_CANCEL = lib.ORDER_BATCH_CANCEL
+    MINT = lib.ORDER_MINT
+    BURN = lib.ORDER_BURN
+    SYNC = lib.ORDER_SYNC
+
+
+class ExecutionKind(IntEnum):
+    """Gateway -> quoter."""
+
+    ACKED = lib.EXEC_ACKED
+    REJECTED = lib.EXEC_REJECTED
+    UNKNOWN = lib.EXEC_UNKNOWN
+    CANCELLED = lib.EXEC_CANCELLED
+    FILL = lib.EXEC_FILL
+    MINTED = lib.EXEC_MINTED
+    BURNED = lib.EXEC_BURNED
+    MARKET_STATUS = lib.EXEC_MARKET_STATUS
+    CASH = lib.EXEC_CASH
+    SYNC_BEGIN = lib.EXEC_SYNC_BEGIN
+    POSITION = lib.EXEC_POSITION
+    ORDER = lib.EXEC_ORDER
+    CURSOR = lib.EXEC_CURSOR
+    SYNC_END = lib.EXEC_SYNC_END
+    FILLED = lib.EXEC_FILLED
+
+
+class LocalReject(IntEnum):
+    """Reasons of a REJECTED that are ours; venue codes are positive."""
+
+    KILLED = lib.LOCAL_KILLED
+    STALE_EPOCH = lib.LOCAL_STALE_EPOCH
+    RATE_LIMIT = lib.LOCAL_RATE_LIMIT
+    SELF_CROSS = lib.LOCAL_SELF_CROSS
+    PRICE_RANGE = lib.LOCAL_PRICE_RANGE
+    OVERSELL = lib.LOCAL_OVERSELL
+    NOT_READY = lib.LOCAL_NOT_READY
+    UNKNOWN_ORDER = lib.LOCAL_UNKNOWN_ORDER
+    LIMIT = lib.LOCAL_LIMIT
+    CASH = lib.LOCAL_CASH
+
+
+class MarketStatus(IntEnum):
+    UNKNOWN = lib.MARKET_UNKNOWN
+    DRAFT = lib.MARKET_DRAFT
+    ACTIVE = lib.MARKET_ACTIVE
+    SUSPENDED = lib.MARKET_SUSPENDED
+    HALTED = lib.MARKET_HALTED
+    RESOLVED = lib.MARKET_RESOLVED
+    SETTLED = lib.MARKET_SETTLED
+    VOIDED = lib.MARKET_VOIDED
+
+
+class Scenario(IntEnum):
+    """How a fill cleared (market-making §2.6)."""
+
+    MINT = lib.SCENARIO_MINT
+    TRANSFER_YES = lib.SCENARIO_TRANSFER_YES
+    TRANSFER_NO = lib.SCENARIO_TRANSFER_NO
+    BURN = lib.SCENARIO_BURN
+
+
+class Lifecycle(IntEnum):
+    """AMMLifecycleState (market-making §2.7)."""
+
+    STARTING = lib.LIFECYCLE_STARTING
+    RUNNING = lib.LIFECYCLE_RUNNING
+    EMERGENCY = lib.LIFECYCLE_EMERGENCY
+    WINDING_DOWN = lib.LIFECYCLE_WINDING_DOWN
+    STOPPED = lib.LIFECYCLE_STOPPED
+
+
+class Phase(IntEnum):
+    EXPLORATION = lib.PHASE_EXPLORATION
+    STABILIZATION = lib.PHASE_STABILIZATION
+
+
+class DefenseLevel(IntEnum):
+    NORMAL = lib.DEFENSE_NORMAL
+    WIDEN = lib.DEFENSE_WIDEN
+    ONE_SIDE = lib.DEFENSE_ONE_SIDE
+    KILL_SWITCH = lib.DEFENSE_KILL_SWITCH
+
+
+class Gate(IntFlag):
+    """Quote gates (market-making §5.3); bit k of the set is entry k of gated_ns."""
+
+    POST_FILL = lib.GATE_POST_FILL
+    LVR_COOLDOWN = lib.GATE_LVR_COOLDOWN
+    ORACLE_DEVIATION = lib.GATE_ORACLE_DEVIATION
+    ORACLE_GAP = lib.GATE_ORACLE_GAP
+    BOOK_STALE = lib.GATE_BOOK_STALE
+    LATENCY = lib.GATE_LATENCY
+    API_ERRORS = lib.GATE_API_ERRORS
+    INVENTORY = lib.GATE_INVENTORY
+    KILL_WORD = lib.GATE_KILL_WORD
+    MARKET_STATUS = lib.GATE_MARKET_STATUS
+
+
+class Kill(IntFlag):
+    """Bits of a kill word: who stopped the market."""
+
+    ADMIN = lib.KILL_ADMIN
+    WORKER_DEAD = lib.KILL_WORKER_DEAD
+    FEED_DEAD = lib.KILL_FEED_DEAD
+    RISK = lib.KILL_RISK
+    STOPPING = lib.KILL_STOPPING
+
+
+class ProcessState(IntEnum):
+    FREE = lib.PROCESS_FREE
+    STARTING = lib.PROCESS_STARTING
+    RUNNING = lib.PROCESS_RUNNING
+    STOPPING = lib.PROCESS_STOPPING
+    DEAD = lib.PROCESS_DEAD
+
+
+class GatewayCounter(IntEnum):
+    """Indexes into the gateway's counters."""
+
+    REQUESTS = 0
+    ERRORS = 1  # transport errors and 5xx
+    UNKNOWNS = 2  # requests whose outcome was not known at first
+    RESENDS = 3
+    RATE_LIMITED = 4  # 429 answers
+    REFUSED = 5  # our own last-hop refusals
+    FILLS = 6
+    TRADE_POLLS = 7
+    SWEEPS = 8  # batch cancels of a market
+    STRAYS = 9  # live orders found that nobody here knew
+
+
+class WriterCounter(IntEnum):
+    """Indexes into the writer's counters."""
+
+    WRITES = 0  # Redis write commands acknowledged
+    BATCHES = 1
+    ERRORS = 2
+    KEYS = 3  # keys this writer maintains
+
+
+PROCESS_NAMES: Final = {
+    lib.PROCESS_SUPERVISOR: "supervisor",
+    lib.PROCESS_INGEST: "ingest",
+    lib.PROCESS_GATEWAY: "gateway",
+    lib.PROCESS_WRITER: "writer",
+    lib.PROCESS_GUARD: "guard",
+    lib.PROCESS_CONTROL: "control",
+    lib.PROCESS_JOURNAL: "journal",
+}

@@ -1,0 +1,157 @@
+"""What every worker process does first: attach to the arena it inherited and bind its life to its parent.
+
+The supervisor starts ``python -m engine.workers.NAME --run-dir DIR --arena-fd N --arena-epoch E
+--row R --row-epoch K [--bell ROW:FD ...]`` with the descriptors inherited, so each process can also be
+run, traced and profiled by hand. The configuration in force is ``DIR/config.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from engine._native import lib
+from engine.arena import Arena, ArenaError, cell
+from engine.config import EXIT_CONFIG, EXIT_USAGE, Config
+
+_PR_SET_PDEATHSIG: Final = 1
+EXIT_FENCED: Final = 75  # EX_TEMPFAIL: another process has taken this one's place
+EXIT_ORPHAN: Final = 76
+
+CONFIG_FILE: Final = "config.json"
+
+
+def die_with_parent() -> None:
+    """Asks the kernel for SIGKILL when the parent thread dies; exits when it already has."""
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent or parent == 1:
+        sys.exit(EXIT_ORPHAN)
+
+
+def configure_logging(name: str) -> None:
+    """One JSON line per event on stderr: event name, fields, process, UTC time."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event).decode()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=name, pid=os.getpid())
+
+
+class WorkerProcess:
+    """This process's place in the engine: arena, row, configuration, bells.
+
+    ``token`` is what it holds producer roles with; ``bells`` maps process rows to the eventfd that
+    wakes them (rows without one sleep on the futex in their row).
+    """
+
+    def __init__(
+        self,
+        *,
+        run_dir: Path,
+        arena: Arena,
+        config: Config,
+        row_index: int,
+        row_epoch: int,
+        bells: dict[int, int],
+    ) -> None:
+        self.run_dir = run_dir
+        self.arena = arena
+        self.config = config
+        self.row_index = row_index
+        self.row_epoch = row_epoch
+        self.bells = bells
+        self.row: Any = arena.process(row_index)
+        self.token = (row_epoch << 32) | os.getpid()
+        self.stopping = False
+        self._epoch_cell = cell(self.row, "epoch")
+        self._heartbeat_cell = cell(self.row, "heartbeat_mono_ns")
+        self._cpu_cell = cell(self.row, "cpu")
+
+    def attach(self) -> None:
+        """Publishes pid, epoch and first heartbeat: from here on the supervisor watches the heartbeat."""
+        lib.cell_store(cell(self.row, "attached_epoch"), self.row_epoch)
+        lib.cell_store(cell(self.row, "state"), lib.PROCESS_STARTING)
+        self.beat(lib.mono_now_ns())
+
+    def set_state(self, state: int) -> None:
+        """Publishes PROCESS_STARTING, RUNNING or STOPPING."""
+        lib.cell_store(cell(self.row, "state"), state)
+
+    def beat(self, now_mono_ns: int) -> None:
+        """Heartbeat; exits at once when the supervisor has given this row to a successor."""
+        if lib.cell_load(self._epoch_cell) != self.row_epoch:
+            structlog.get_logger().error("fenced", row_epoch=self.row_epoch)
+            os._exit(EXIT_FENCED)
+        lib.cell_store(self._heartbeat_cell, now_mono_ns)
+
+    def count(self, index: int, value: int) -> None:
+        """Publishes a counter of this process (indexes: engine/events.py)."""
+        lib.cell_store(cell(self.row.counters[index], "value"), value)
+
+    def record_cpu(self, cpu: int) -> None:
+        lib.cell_store(self._cpu_cell, cpu + 1)
+
+    def ring_bell(self, row_index: int) -> None:
+        """Wakes the process of a row, if it sleeps."""
+        lib.bell_ring(self.arena.process(row_index), self.bells.get(row_index, -1))
+
+
+def _parse_bell(text: str) -> tuple[int, int]:
+    row, _, fd = text.partition(":")
+    return int(row), int(fd)
+
+
+def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
+    """The first call of every worker's main(). Exits with a usage or configuration code on bad input."""
+    parser = argparse.ArgumentParser(prog=f"engine.workers.{name}", description="started by the supervisor")
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--arena-fd", type=int, required=True)
+    parser.add_argument("--arena-epoch", type=int, required=True)
+    parser.add_argument("--row", type=int, required=True)
+    parser.add_argument("--row-epoch", type=int, required=True)
+    parser.add_argument("--bell", type=_parse_bell, action="append", default=[])
+    args = parser.parse_args(argv)
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer, in order
+    os.umask(0o077)
+    configure_logging(name)
+    try:
+        arena = Arena(args.arena_fd, epoch=args.arena_epoch)
+        config = msgspec.json.decode((args.run_dir / CONFIG_FILE).read_bytes(), type=Config)
+        process = WorkerProcess(
+            run_dir=args.run_dir,
+            arena=arena,
+            config=config,
+            row_index=args.row,
+            row_epoch=args.row_epoch,
+            bells=dict(args.bell),
+        )
+    except (OSError, ArenaError) as error:
+        print(f"engine.workers.{name}: cannot attach: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except msgspec.ValidationError as error:
+        print(f"engine.workers.{name}: {args.run_dir / CONFIG_FILE}: {error}", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    process.attach()
+    return process
+

@@ -1,0 +1,85 @@
+/* quoter_state.h - the state row's payload for a market that is quoted; writer: its quoter.
+ * Everything that Redis, `corequote status` and the live view show of a market is read from here. */
+#ifndef COREQUOTE_QUOTER_STATE_H
+#define COREQUOTE_QUOTER_STATE_H
+
+#ifndef CFFI_CDEF
+#include <stdint.h>
+#endif
+
+enum { STATE_KIND_QUOTER = 1 };
+
+enum { LIFECYCLE_STARTING = 0, LIFECYCLE_RUNNING = 1, LIFECYCLE_EMERGENCY = 2, LIFECYCLE_WINDING_DOWN = 3, LIFECYCLE_STOPPED = 4 };
+enum { PHASE_EXPLORATION = 0, PHASE_STABILIZATION = 1 };
+enum { DEFENSE_NORMAL = 0, DEFENSE_WIDEN = 1, DEFENSE_ONE_SIDE = 2, DEFENSE_KILL_SWITCH = 3 };
+
+/* quote gates (market-making 5.3), as bits and as indexes into gated_ns */
+enum {
+    GATE_POST_FILL = 1,
+    GATE_LVR_COOLDOWN = 2,
+    GATE_ORACLE_DEVIATION = 4,
+    GATE_ORACLE_GAP = 8,
+    GATE_BOOK_STALE = 16,
+    GATE_LATENCY = 32,
+    GATE_API_ERRORS = 64,
+    GATE_INVENTORY = 128,
+    GATE_KILL_WORD = 256,      /* a transient kill word: a process died, or the engine stops */
+    GATE_MARKET_STATUS = 512,  /* market not ACTIVE, or its status not known */
+    GATE_COUNT = 10,
+};
+
+typedef struct {
+    /* inventory (market-making 2.2); cash_cents is free cash, frozen_cents what own BUY orders hold */
+    int64_t inventory_version;
+    int64_t yes_volume, no_volume;
+    int64_t yes_available, no_available;
+    int64_t yes_cost_sum_cents, no_cost_sum_cents;
+    int64_t cash_cents, frozen_cents;
+    int64_t updated_at_ms;
+
+    /* state (2.4) */
+    int64_t last_requote_ms;
+    int64_t daily_pnl_cents;
+    int64_t total_fills_today;
+    int64_t lvr_cooldown_until_ms;
+    int64_t day_start_assets_cents;
+    int64_t net_flows_cents;
+    uint64_t kill_causes;
+    int32_t fair_price_cents; /* 0 = no price yet */
+    uint32_t gates;
+    uint8_t lifecycle, phase, defense, kill_switch;
+    uint8_t market_status, book_valid, recovering, reserved_byte;
+
+    /* how the last target came about */
+    double anchor, micro, posterior;
+    double weight_anchor, weight_micro, weight_posterior;
+    double sigma, gamma, tau, skew, adjustment, reservation, multiplier;
+    double half_spread_ask, half_spread_bid;
+    int32_t touch_bid_cents, touch_ask_cents; /* target touch; 0 = side empty */
+    int32_t best_bid_ticks, best_ask_ticks;   /* the market's book incl. own orders; -1 = empty */
+    int32_t foreign_bid_ticks, foreign_ask_ticks;
+    int64_t own_bid_orders, own_ask_orders;   /* live at the venue */
+    int64_t target_unix_ms;
+
+    /* book */
+    uint64_t generation;
+    int64_t venue_sequence;
+    uint64_t book_digest;
+    uint64_t ring_position;
+    uint32_t config_version;
+    uint32_t live_orders;
+
+    /* counters since this market's first start in this engine run */
+    uint64_t book_messages, deltas, trades, laps, lost_events, generations;
+    uint64_t quotes, places, replaces, cancels, rejects, fills, unknowns, syncs;
+    int64_t first_quote_unix_ms; /* 0 = not yet */
+    int64_t gated_ns[GATE_COUNT];
+    int64_t ungated_ns;
+    int64_t target_in_range_ns;
+} quoter_state_t;
+
+#ifndef CFFI_CDEF
+_Static_assert(sizeof(quoter_state_t) <= 1024, "payload of one state row");
+_Static_assert(sizeof(quoter_state_t) % 8 == 0, "whole words");
+#endif
+#endif
