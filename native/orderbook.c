@@ -1,0 +1,594 @@
+#include "orderbook.h"
+
+#include <assert.h>
+#include <string.h>
+
+/* "corebook" in ASCII: tells a book from memory nobody initialised. */
+#define ORDERBOOK_MAGIC UINT64_C(0x636f7265626f6f6b)
+#define RANK_NONE INT32_MAX
+
+__extension__ typedef unsigned __int128 wide_t;
+
+/* Rows of cells[], tick_count cells each. */
+enum { ROW_LOTS = 0, ROW_OWN = 2, ROW_PRICE_E4 = 4, ROW_COUNT = 5 };
+
+/* ------------------------------------------------------------------ price grid */
+
+void price_grid_cents(price_grid_t *grid) {
+    memset(grid, 0, sizeof *grid);
+    grid->tick_count = 101;
+    grid->segment_count = 1;
+    grid->segments[0].tick_count = 101;
+    grid->segments[0].step_e4 = 100;
+}
+
+int32_t price_grid_check(const price_grid_t *grid) {
+    if (grid->segment_count < 1 || grid->segment_count > PRICE_GRID_SEGMENTS_MAX) return ORDERBOOK_GRID_INVALID;
+    int64_t ticks = 0;
+    int64_t last_price_e4 = -1;
+    for (int32_t i = 0; i < grid->segment_count; i++) {
+        const price_segment_t *segment = &grid->segments[i];
+        if (segment->start_tick != ticks || segment->tick_count < 1 || segment->tick_count > PRICE_GRID_TICKS_MAX ||
+            segment->step_e4 < 1 || segment->start_price_e4 <= last_price_e4)
+            return ORDERBOOK_GRID_INVALID;
+        ticks += segment->tick_count;
+        last_price_e4 = segment->start_price_e4 + (int64_t)(segment->tick_count - 1) * segment->step_e4;
+        if (last_price_e4 > INT32_MAX) return ORDERBOOK_GRID_INVALID;
+    }
+    if (ticks != grid->tick_count || ticks < PRICE_GRID_TICKS_MIN || ticks > PRICE_GRID_TICKS_MAX)
+        return ORDERBOOK_GRID_INVALID;
+    return ORDERBOOK_OK;
+}
+
+int32_t price_grid_tick_to_price_e4(const price_grid_t *grid, int32_t price_ticks) {
+    for (int32_t i = 0; i < grid->segment_count; i++) {
+        const price_segment_t *segment = &grid->segments[i];
+        int64_t offset = (int64_t)price_ticks - segment->start_tick;
+        if (offset >= 0 && offset < segment->tick_count)
+            return segment->start_price_e4 + (int32_t)offset * segment->step_e4;
+    }
+    return -1;
+}
+
+int32_t price_grid_price_e4_to_tick(const price_grid_t *grid, int32_t price_e4) {
+    for (int32_t i = 0; i < grid->segment_count; i++) {
+        const price_segment_t *segment = &grid->segments[i];
+        int64_t offset = (int64_t)price_e4 - segment->start_price_e4;
+        if (offset >= 0 && offset / segment->step_e4 < segment->tick_count)
+            return offset % segment->step_e4 == 0 ? segment->start_tick + (int32_t)(offset / segment->step_e4)
+                                                  : ORDERBOOK_NO_TICK;
+    }
+    return ORDERBOOK_NO_TICK;
+}
+
+/* ------------------------------------------------------------------ cells and ranks */
+
+static inline void assert_book(const orderbook_t *book) {
+    assert(book != NULL && book->magic == ORDERBOOK_MAGIC);
+}
+
+static inline int is_side(int32_t side) {
+    return side == ORDERBOOK_BID || side == ORDERBOOK_ASK;
+}
+
+static inline int is_view(int32_t view) {
+    return view == ORDERBOOK_TOTAL || view == ORDERBOOK_FOREIGN;
+}
+
+/* Bounds excluded: the first and the last tick never hold size. */
+static inline int is_level_tick(const orderbook_t *book, int32_t price_ticks) {
+    return price_ticks >= 1 && price_ticks <= book->tick_count - 2;
+}
+
+/* Its own inverse. */
+static inline int32_t rank_of(const orderbook_t *book, int32_t side, int32_t price_ticks) {
+    return side == ORDERBOOK_ASK ? price_ticks : book->tick_count - 1 - price_ticks;
+}
+
+static inline int64_t *row(orderbook_t *book, int32_t index) {
+    return book->cells + (size_t)index * (size_t)book->tick_count;
+}
+
+static inline const int64_t *row_const(const orderbook_t *book, int32_t index) {
+    return book->cells + (size_t)index * (size_t)book->tick_count;
+}
+
+/* ------------------------------------------------------------------ occupancy bitmap */
+
+static inline void mark_occupied(book_side_t *side, int32_t rank) {
+    uint32_t word = (uint32_t)rank >> 6;
+    side->occupied[word] |= UINT64_C(1) << (rank & 63);
+    side->summary[word >> 6] |= UINT64_C(1) << (word & 63);
+}
+
+static inline void mark_empty(book_side_t *side, int32_t rank) {
+    uint32_t word = (uint32_t)rank >> 6;
+    side->occupied[word] &= ~(UINT64_C(1) << (rank & 63));
+    if (side->occupied[word] == 0) side->summary[word >> 6] &= ~(UINT64_C(1) << (word & 63));
+}
+
+/* First occupied word at or after `word`, or -1. */
+static inline int32_t next_word(const book_side_t *side, uint32_t word) {
+    uint64_t mask = ~UINT64_C(0) << (word & 63);
+    for (uint32_t index = word >> 6; index < ORDERBOOK_SUMMARY_WORDS; index++) {
+        uint64_t bits = side->summary[index] & mask;
+        if (bits != 0) return (int32_t)(index * 64) + __builtin_ctzll(bits);
+        mask = ~UINT64_C(0);
+    }
+    return -1;
+}
+
+/* First occupied rank at or after `rank` (< 64 * ORDERBOOK_BITMAP_WORDS), or RANK_NONE. */
+static inline int32_t next_rank(const book_side_t *side, int32_t rank) {
+    uint32_t word = (uint32_t)rank >> 6;
+    uint64_t bits = side->occupied[word] & (~UINT64_C(0) << (rank & 63));
+    if (bits == 0) {
+        int32_t found = next_word(side, word + 1);
+        if (found < 0) return RANK_NONE;
+        word = (uint32_t)found;
+        bits = side->occupied[word];
+    }
+    return (int32_t)(word * 64) + __builtin_ctzll(bits);
+}
+
+/* ------------------------------------------------------------------ sums */
+
+static inline void depth_set_value(book_depth_t *depth, wide_t value) {
+    depth->value_low = (uint64_t)value;
+    depth->value_high = (uint64_t)(value >> 64);
+}
+
+static inline wide_t depth_value(const book_depth_t *depth) {
+    return ((wide_t)depth->value_high << 64) | depth->value_low;
+}
+
+static inline wide_t notional(int64_t price_e4, int64_t lots) {
+    return (wide_t)(uint64_t)price_e4 * (uint64_t)lots;
+}
+
+static inline book_side_metrics_t *side_metrics(orderbook_t *book, int32_t side) {
+    return side == ORDERBOOK_ASK ? &book->metrics.ask : &book->metrics.bid;
+}
+
+/* Metrics of one side from the bitmap: at most three levels are visited. */
+static void refresh_top(orderbook_t *book, int32_t side) {
+    const book_side_t *state = &book->sides[side];
+    const int64_t *lots = row_const(book, ROW_LOTS + side);
+    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
+    book_side_metrics_t *metrics = side_metrics(book, side);
+    int32_t wanted = state->level_count < ORDERBOOK_TOP_LEVELS ? state->level_count : ORDERBOOK_TOP_LEVELS;
+    int32_t best_ticks = ORDERBOOK_NO_TICK;
+    int32_t worst_ticks = ORDERBOOK_NO_TICK;
+    int32_t rank = 0;
+    int64_t sum = 0;
+    wide_t value = 0;
+    for (int32_t i = 0; i < wanted; i++) {
+        rank = next_rank(state, rank + 1);
+        assert(rank < book->tick_count);
+        worst_ticks = rank_of(book, side, rank);
+        if (i == 0) best_ticks = worst_ticks;
+        sum += lots[rank];
+        value += notional(price_e4[worst_ticks], lots[rank]);
+    }
+    metrics->best_ticks = best_ticks;
+    metrics->level_count = state->level_count;
+    metrics->top.lots = sum;
+    metrics->top.level_count = wanted;
+    metrics->top.worst_ticks = worst_ticks;
+    depth_set_value(&metrics->top, value);
+    book->sides[side].top_worst_rank = wanted == ORDERBOOK_TOP_LEVELS ? rank : RANK_NONE;
+}
+
+/* ------------------------------------------------------------------ life */
+
+uint64_t orderbook_bytes(int32_t tick_count) {
+    if (tick_count < PRICE_GRID_TICKS_MIN || tick_count > PRICE_GRID_TICKS_MAX) return 0;
+    return sizeof(orderbook_t) + (uint64_t)tick_count * ROW_COUNT * sizeof(int64_t);
+}
+
+int32_t orderbook_init(void *memory, uint64_t memory_bytes, const price_grid_t *grid) {
+    if (grid == NULL || price_grid_check(grid) != ORDERBOOK_OK) return ORDERBOOK_GRID_INVALID;
+    uint64_t bytes = orderbook_bytes(grid->tick_count);
+    if (memory == NULL || ((uintptr_t)memory & 7) != 0 || memory_bytes < bytes) return ORDERBOOK_MEMORY_INVALID;
+    price_grid_t kept = *grid; /* grid may lie in the block that is about to be cleared */
+    memset(memory, 0, bytes);
+    orderbook_t *book = memory;
+    book->tick_count = kept.tick_count;
+    book->grid = kept;
+    int64_t *price_e4 = row(book, ROW_PRICE_E4);
+    for (int32_t tick = 0; tick < kept.tick_count; tick++) price_e4[tick] = price_grid_tick_to_price_e4(&kept, tick);
+    book->magic = ORDERBOOK_MAGIC;
+    refresh_top(book, ORDERBOOK_BID);
+    refresh_top(book, ORDERBOOK_ASK);
+    return ORDERBOOK_OK;
+}
+
+static void clear_side(orderbook_t *book, int32_t side) {
+    memset(row(book, ROW_LOTS + side), 0, (size_t)book->tick_count * sizeof(int64_t));
+    memset(&book->sides[side], 0, sizeof book->sides[side]);
+}
+
+void orderbook_clear(orderbook_t *book) {
+    assert_book(book);
+    for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
+        clear_side(book, side);
+        refresh_top(book, side);
+    }
+}
+
+/* ------------------------------------------------------------------ change */
+
+/* A level that stays occupied moves the sums by its difference; one that appears or goes moves the top three. A level
+ * behind the third best changes no metric but the count. */
+static inline void level_changed(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t before, int64_t after) {
+    book_side_t *state = &book->sides[side];
+    int32_t rank = rank_of(book, side, price_ticks);
+    int in_top = rank <= state->top_worst_rank;
+    if (before != 0 && after != 0) {
+        if (!in_top) return;
+        book_depth_t *top = &side_metrics(book, side)->top;
+        int64_t price_e4 = row_const(book, ROW_PRICE_E4)[price_ticks];
+        top->lots += after - before;
+        depth_set_value(top, depth_value(top) + notional(price_e4, after) - notional(price_e4, before));
+        return;
+    }
+    if (after != 0) {
+        mark_occupied(state, rank);
+        state->level_count++;
+    } else {
+        mark_empty(state, rank);
+        state->level_count--;
+    }
+    if (in_top)
+        refresh_top(book, side);
+    else
+        side_metrics(book, side)->level_count = state->level_count;
+}
+
+/* side and price_ticks are checked, lots is any value. */
+static inline int32_t set_checked(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
+    if (lots < 0) return ORDERBOOK_SIZE_NEGATIVE;
+    int64_t *cell = &row(book, ROW_LOTS + side)[rank_of(book, side, price_ticks)];
+    int64_t before = *cell;
+    int64_t others = book->sides[side].lots_sum - before;
+    assert(before >= 0 && others >= 0);
+    if (lots > ORDERBOOK_LOTS_MAX - others) return ORDERBOOK_SIZE_OVERFLOW;
+    if (lots == before) return ORDERBOOK_OK;
+    *cell = lots;
+    book->sides[side].lots_sum = others + lots;
+    level_changed(book, side, price_ticks, before, lots);
+    return ORDERBOOK_OK;
+}
+
+static inline int32_t add_checked(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots_change) {
+    int64_t before = row_const(book, ROW_LOTS + side)[rank_of(book, side, price_ticks)];
+    if (lots_change > ORDERBOOK_LOTS_MAX - before) return ORDERBOOK_SIZE_OVERFLOW; /* keeps the sum within int64_t */
+    return set_checked(book, side, price_ticks, before + lots_change);
+}
+
+static inline int32_t check_place(const orderbook_t *book, int32_t side, int32_t price_ticks) {
+    if (!is_side(side)) return ORDERBOOK_SIDE_INVALID;
+    if (!is_level_tick(book, price_ticks)) return ORDERBOOK_TICK_OUT_OF_RANGE;
+    return ORDERBOOK_OK;
+}
+
+int32_t orderbook_set_level(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
+    assert_book(book);
+    int32_t code = check_place(book, side, price_ticks);
+    return code != ORDERBOOK_OK ? code : set_checked(book, side, price_ticks, lots);
+}
+
+int32_t orderbook_add_level(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots_change) {
+    assert_book(book);
+    int32_t code = check_place(book, side, price_ticks);
+    return code != ORDERBOOK_OK ? code : add_checked(book, side, price_ticks, lots_change);
+}
+
+static inline int32_t apply_delta(orderbook_t *book, const book_delta_t *delta) {
+    int32_t code = check_place(book, delta->side, delta->price_ticks);
+    if (code != ORDERBOOK_OK) return code;
+    if (delta->kind == BOOK_DELTA_SET) return set_checked(book, delta->side, delta->price_ticks, delta->lots);
+    if (delta->kind == BOOK_DELTA_ADD) return add_checked(book, delta->side, delta->price_ticks, delta->lots);
+    return ORDERBOOK_ARGUMENT_INVALID;
+}
+
+int32_t orderbook_apply(orderbook_t *book, const book_delta_t *deltas, int32_t delta_count, int32_t *code) {
+    assert_book(book);
+    *code = delta_count < 0 ? ORDERBOOK_ARGUMENT_INVALID : ORDERBOOK_OK;
+    for (int32_t i = 0; i < delta_count; i++) {
+        *code = apply_delta(book, &deltas[i]);
+        if (*code != ORDERBOOK_OK) return i;
+    }
+    return delta_count < 0 ? 0 : delta_count;
+}
+
+int32_t orderbook_set_own(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
+    assert_book(book);
+    int32_t code = check_place(book, side, price_ticks);
+    if (code != ORDERBOOK_OK) return code;
+    if (lots < 0) return ORDERBOOK_SIZE_NEGATIVE;
+    if (lots > ORDERBOOK_LOTS_MAX) return ORDERBOOK_SIZE_OVERFLOW;
+    row(book, ROW_OWN + side)[rank_of(book, side, price_ticks)] = lots;
+    return ORDERBOOK_OK;
+}
+
+void orderbook_clear_own(orderbook_t *book) {
+    assert_book(book);
+    memset(row(book, ROW_OWN), 0, 2 * (size_t)book->tick_count * sizeof(int64_t));
+}
+
+/* ------------------------------------------------------------------ read: levels */
+
+static inline int64_t lots_seen(const orderbook_t *book, int32_t view, int32_t side, int32_t rank) {
+    int64_t total = row_const(book, ROW_LOTS + side)[rank];
+    if (view == ORDERBOOK_TOTAL) return total;
+    int64_t own = row_const(book, ROW_OWN + side)[rank];
+    return total > own ? total - own : 0;
+}
+
+/* First level at or after `rank` that the view shows, its lots in *lots; RANK_NONE at the end. Bounded by the number
+ * of occupied levels. */
+static inline int32_t next_seen(const orderbook_t *book, int32_t view, int32_t side, int32_t rank, int64_t *lots) {
+    const book_side_t *state = &book->sides[side];
+    for (rank = next_rank(state, rank); rank != RANK_NONE; rank = next_rank(state, rank + 1)) {
+        *lots = lots_seen(book, view, side, rank);
+        if (*lots > 0) return rank;
+    }
+    *lots = 0;
+    return RANK_NONE;
+}
+
+int64_t orderbook_level(const orderbook_t *book, int32_t view, int32_t side, int32_t price_ticks) {
+    assert_book(book);
+    if (!is_view(view)) return ORDERBOOK_ARGUMENT_INVALID;
+    int32_t code = check_place(book, side, price_ticks);
+    return code != ORDERBOOK_OK ? code : lots_seen(book, view, side, rank_of(book, side, price_ticks));
+}
+
+int64_t orderbook_own(const orderbook_t *book, int32_t side, int32_t price_ticks) {
+    assert_book(book);
+    int32_t code = check_place(book, side, price_ticks);
+    return code != ORDERBOOK_OK ? code : row_const(book, ROW_OWN + side)[rank_of(book, side, price_ticks)];
+}
+
+int32_t orderbook_best(const orderbook_t *book, int32_t view, int32_t side) {
+    assert_book(book);
+    if (!is_view(view) || !is_side(side)) return ORDERBOOK_NO_TICK;
+    int64_t lots;
+    int32_t rank = next_seen(book, view, side, 1, &lots);
+    return rank == RANK_NONE ? ORDERBOOK_NO_TICK : rank_of(book, side, rank);
+}
+
+int32_t orderbook_levels(const orderbook_t *book, int32_t view, int32_t side, book_level_t *levels,
+                         int32_t level_max) {
+    assert_book(book);
+    if (!is_side(side)) return ORDERBOOK_SIDE_INVALID;
+    if (!is_view(view) || level_max < 0) return ORDERBOOK_ARGUMENT_INVALID;
+    int32_t count = 0;
+    int32_t rank = 0;
+    for (; count < level_max; count++) {
+        int64_t lots;
+        rank = next_seen(book, view, side, rank + 1, &lots);
+        if (rank == RANK_NONE) break;
+        levels[count] = (book_level_t){.price_ticks = rank_of(book, side, rank), .lots = lots};
+    }
+    return count;
+}
+
+/* ------------------------------------------------------------------ read: sums */
+
+const book_metrics_t *orderbook_metrics(const orderbook_t *book) {
+    assert_book(book);
+    return &book->metrics;
+}
+
+/* Adds levels, best first, until one of the limits: their number, the lots wanted, or the last rank. */
+static void sum_levels(const orderbook_t *book, int32_t view, int32_t side, int32_t level_max, int64_t lots_max,
+                       int32_t rank_max, book_depth_t *depth) {
+    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
+    wide_t value = 0;
+    int32_t rank = 0;
+    *depth = (book_depth_t){.worst_ticks = ORDERBOOK_NO_TICK};
+    while (depth->level_count < level_max && depth->lots < lots_max) {
+        int64_t lots;
+        rank = next_seen(book, view, side, rank + 1, &lots);
+        if (rank > rank_max) break; /* RANK_NONE too */
+        if (lots > lots_max - depth->lots) lots = lots_max - depth->lots;
+        depth->worst_ticks = rank_of(book, side, rank);
+        depth->lots += lots;
+        depth->level_count++;
+        value += notional(price_e4[depth->worst_ticks], lots);
+    }
+    depth_set_value(depth, value);
+}
+
+int32_t orderbook_depth(const orderbook_t *book, int32_t view, int32_t side, int32_t level_max, book_depth_t *depth) {
+    assert_book(book);
+    if (!is_side(side)) return ORDERBOOK_SIDE_INVALID;
+    if (!is_view(view) || level_max < 1) return ORDERBOOK_ARGUMENT_INVALID;
+    sum_levels(book, view, side, level_max, INT64_MAX, RANK_NONE - 1, depth);
+    return ORDERBOOK_OK;
+}
+
+int32_t orderbook_depth_to_lots(const orderbook_t *book, int32_t view, int32_t side, int64_t lots,
+                                book_depth_t *depth) {
+    assert_book(book);
+    if (!is_side(side)) return ORDERBOOK_SIDE_INVALID;
+    if (!is_view(view) || lots < 1) return ORDERBOOK_ARGUMENT_INVALID;
+    sum_levels(book, view, side, INT32_MAX, lots, RANK_NONE - 1, depth);
+    return ORDERBOOK_OK;
+}
+
+int32_t orderbook_depth_within(const orderbook_t *book, int32_t view, int32_t side, int32_t tick_distance,
+                               book_depth_t *depth) {
+    assert_book(book);
+    if (!is_side(side)) return ORDERBOOK_SIDE_INVALID;
+    if (!is_view(view) || tick_distance < 0) return ORDERBOOK_ARGUMENT_INVALID;
+    int64_t lots;
+    int32_t best_rank = next_seen(book, view, side, 1, &lots);
+    int32_t rank_max = tick_distance < RANK_NONE - 1 - best_rank ? best_rank + tick_distance : RANK_NONE - 1;
+    sum_levels(book, view, side, INT32_MAX, INT64_MAX, rank_max, depth);
+    return ORDERBOOK_OK;
+}
+
+int32_t orderbook_cross(const orderbook_t *book, int32_t view) {
+    int32_t bid_ticks = orderbook_best(book, view, ORDERBOOK_BID);
+    int32_t ask_ticks = orderbook_best(book, view, ORDERBOOK_ASK);
+    if (bid_ticks == ORDERBOOK_NO_TICK || ask_ticks == ORDERBOOK_NO_TICK || bid_ticks < ask_ticks)
+        return ORDERBOOK_CROSS_NONE;
+    return bid_ticks == ask_ticks ? ORDERBOOK_CROSS_LOCKED : ORDERBOOK_CROSS_CROSSED;
+}
+
+/* ------------------------------------------------------------------ whole ladder */
+
+int32_t orderbook_export(const orderbook_t *book, int64_t *bids, int64_t *asks, int32_t tick_count) {
+    assert_book(book);
+    if (tick_count != book->tick_count) return ORDERBOOK_IMAGE_INVALID;
+    const int64_t *bid_lots = row_const(book, ROW_LOTS + ORDERBOOK_BID);
+    const int64_t *ask_lots = row_const(book, ROW_LOTS + ORDERBOOK_ASK);
+    for (int32_t tick = 0; tick < tick_count; tick++) {
+        bids[tick] = bid_lots[rank_of(book, ORDERBOOK_BID, tick)];
+        asks[tick] = ask_lots[rank_of(book, ORDERBOOK_ASK, tick)];
+    }
+    return ORDERBOOK_OK;
+}
+
+static int32_t check_ladder(const int64_t *lots, int32_t tick_count) {
+    if (lots[0] != 0 || lots[tick_count - 1] != 0) return ORDERBOOK_IMAGE_INVALID;
+    int64_t sum = 0;
+    for (int32_t tick = 1; tick < tick_count - 1; tick++) {
+        if (lots[tick] < 0) return ORDERBOOK_SIZE_NEGATIVE;
+        if (lots[tick] > ORDERBOOK_LOTS_MAX - sum) return ORDERBOOK_SIZE_OVERFLOW;
+        sum += lots[tick];
+    }
+    return ORDERBOOK_OK;
+}
+
+static void load_side(orderbook_t *book, int32_t side, const int64_t *lots) {
+    clear_side(book, side);
+    book_side_t *state = &book->sides[side];
+    int64_t *cells = row(book, ROW_LOTS + side);
+    for (int32_t tick = 1; tick < book->tick_count - 1; tick++) {
+        if (lots[tick] == 0) continue;
+        int32_t rank = rank_of(book, side, tick);
+        cells[rank] = lots[tick];
+        mark_occupied(state, rank);
+        state->level_count++;
+        state->lots_sum += lots[tick];
+    }
+    refresh_top(book, side);
+}
+
+int32_t orderbook_load(orderbook_t *book, const int64_t *bids, const int64_t *asks, int32_t tick_count) {
+    assert_book(book);
+    if (tick_count != book->tick_count) return ORDERBOOK_IMAGE_INVALID;
+    int32_t code = check_ladder(bids, tick_count);
+    if (code == ORDERBOOK_OK) code = check_ladder(asks, tick_count);
+    if (code != ORDERBOOK_OK) return code;
+    load_side(book, ORDERBOOK_BID, bids);
+    load_side(book, ORDERBOOK_ASK, asks);
+    return ORDERBOOK_OK;
+}
+
+uint64_t orderbook_digest_level(int32_t side, int32_t price_ticks, int64_t lots) {
+    uint64_t place = 2 * (uint64_t)price_ticks + (uint64_t)side + 1;
+    uint64_t x = (uint64_t)lots * UINT64_C(0x9E3779B97F4A7C15) + place * UINT64_C(0xD1B54A32D192ED03);
+    x ^= x >> 30;
+    x *= UINT64_C(0xBF58476D1CE4E5B9);
+    x ^= x >> 27;
+    x *= UINT64_C(0x94D049BB133111EB);
+    return x ^ (x >> 31);
+}
+
+uint64_t orderbook_digest(const orderbook_t *book) {
+    assert_book(book);
+    uint64_t digest = 0;
+    for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
+        int64_t lots;
+        int32_t rank = next_seen(book, ORDERBOOK_TOTAL, side, 1, &lots);
+        while (rank != RANK_NONE) {
+            digest += orderbook_digest_level(side, rank_of(book, side, rank), lots);
+            rank = next_seen(book, ORDERBOOK_TOTAL, side, rank + 1, &lots);
+        }
+    }
+    return digest;
+}
+
+/* ------------------------------------------------------------------ self check */
+
+enum {
+    BROKEN_HEADER = 1,
+    BROKEN_LEVEL,
+    BROKEN_BOUND,
+    BROKEN_BITMAP,
+    BROKEN_SUMMARY,
+    BROKEN_COUNT,
+    BROKEN_SUM,
+    BROKEN_METRICS,
+    BROKEN_PRICES,
+    BROKEN_OWN
+};
+
+/* Levels, bitmap, count and sum of one side, without using the bitmap to find them. */
+static int32_t check_levels(const orderbook_t *book, int32_t side) {
+    const book_side_t *state = &book->sides[side];
+    const int64_t *lots = row_const(book, ROW_LOTS + side);
+    const int64_t *own = row_const(book, ROW_OWN + side);
+    int32_t last = book->tick_count - 1;
+    wide_t sum = 0;
+    int32_t count = 0;
+    if (lots[0] != 0 || lots[last] != 0 || own[0] != 0 || own[last] != 0) return BROKEN_BOUND;
+    for (int32_t rank = 0; rank < ORDERBOOK_BITMAP_WORDS * 64; rank++) {
+        int bit = (int)(state->occupied[rank >> 6] >> (rank & 63) & 1);
+        int64_t here = rank <= last ? lots[rank] : 0;
+        if (here < 0) return BROKEN_LEVEL;
+        if (bit != (here > 0)) return BROKEN_BITMAP;
+        if (rank <= last && (own[rank] < 0 || own[rank] > ORDERBOOK_LOTS_MAX)) return BROKEN_OWN;
+        sum += (uint64_t)here;
+        count += here > 0;
+    }
+    for (int32_t word = 0; word < ORDERBOOK_SUMMARY_WORDS * 64; word++) {
+        int bit = (int)(state->summary[word >> 6] >> (word & 63) & 1);
+        if (bit != (word < ORDERBOOK_BITMAP_WORDS && state->occupied[word] != 0)) return BROKEN_SUMMARY;
+    }
+    if (count != state->level_count) return BROKEN_COUNT;
+    if (sum != (wide_t)(uint64_t)state->lots_sum || sum > (wide_t)(uint64_t)ORDERBOOK_LOTS_MAX) return BROKEN_SUM;
+    return 0;
+}
+
+static int32_t check_metrics(const orderbook_t *book, int32_t side) {
+    const book_side_metrics_t *metrics = side == ORDERBOOK_ASK ? &book->metrics.ask : &book->metrics.bid;
+    const int64_t *lots = row_const(book, ROW_LOTS + side);
+    book_side_metrics_t expected = {.best_ticks = ORDERBOOK_NO_TICK, .level_count = book->sides[side].level_count};
+    expected.top.worst_ticks = ORDERBOOK_NO_TICK;
+    int32_t worst_rank = RANK_NONE;
+    wide_t value = 0;
+    for (int32_t rank = 0; rank < book->tick_count && expected.top.level_count < ORDERBOOK_TOP_LEVELS; rank++) {
+        if (lots[rank] == 0) continue;
+        int32_t tick = rank_of(book, side, rank);
+        if (expected.top.level_count == 0) expected.best_ticks = tick;
+        expected.top.level_count++;
+        expected.top.lots += lots[rank];
+        expected.top.worst_ticks = tick;
+        value += notional(price_grid_tick_to_price_e4(&book->grid, tick), lots[rank]);
+        if (expected.top.level_count == ORDERBOOK_TOP_LEVELS) worst_rank = rank;
+    }
+    depth_set_value(&expected.top, value);
+    if (worst_rank != book->sides[side].top_worst_rank) return BROKEN_METRICS;
+    return memcmp(&expected, metrics, sizeof expected) == 0 ? 0 : BROKEN_METRICS;
+}
+
+int32_t orderbook_check(const orderbook_t *book) {
+    if (book == NULL || book->magic != ORDERBOOK_MAGIC || book->reserved != 0 ||
+        price_grid_check(&book->grid) != ORDERBOOK_OK || book->grid.tick_count != book->tick_count)
+        return BROKEN_HEADER;
+    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
+    for (int32_t tick = 0; tick < book->tick_count; tick++)
+        if (price_e4[tick] != price_grid_tick_to_price_e4(&book->grid, tick)) return BROKEN_PRICES;
+    for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
+        int32_t broken = check_levels(book, side);
+        if (broken == 0) broken = check_metrics(book, side);
+        if (broken != 0) return broken;
+    }
+    return 0;
+}
