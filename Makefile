@@ -104,7 +104,7 @@ requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv
 clean: ## remove everything that make built, .venv too; measurements and recordings stay
 	rm -rf $(VENV) build dist ./*.egg-info engine/_native.c engine/_native*.so \
 	    .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find engine native tests perf -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.python: $(VENV_LOST)
 	@missing=0
@@ -127,7 +127,7 @@ $(VENV)/.python: $(VENV_LOST)
 	    if ! "$$python" -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null; then
 	        tell "$$python has no Python.h to compile the extension against: apt-get install $$package-dev"
 	    fi
-	    if [ -z "$(UV)" ] && ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then
+	    if [ -z "$(UV)" ] && ! "$$python" -c 'import venv; from ensurepip import version' 2>/dev/null; then
 	        tell "$$python cannot create an environment (no venv or ensurepip): apt-get install $$package-venv"
 	    fi
 	elif [ -n "$$old" ]; then
@@ -139,7 +139,7 @@ $(VENV)/.python: $(VENV_LOST)
 	fi
 	for compiler in $$compilers; do
 	    if ! command -v "$$compiler" >/dev/null; then
-	        tell "needs a C compiler, and $$compiler is not on PATH: apt-get install gcc libc6-dev"
+	        tell "needs a C compiler, and $$compiler is not on PATH: apt-get install $(or $(CC_NAMED),gcc) libc6-dev"
 	        break
 	    elif ! echo '#include <stdio.h>' | "$$compiler" -x c -fsyntax-only - 2>/dev/null; then
 	        tell "$$compiler finds no stdio.h: apt-get install libc6-dev"
@@ -148,7 +148,7 @@ $(VENV)/.python: $(VENV_LOST)
 	done
 	[ "$$missing" -eq 0 ] || exit 1
 	echo "creating $(VENV) with $$python$(if $(UV), and uv)"
-	$(if $(UV),$(UV) venv --quiet --clear --python "$$python" $(VENV),"$$python" -m venv --clear $(VENV))
+	$(if $(UV),$(UV) venv --quiet --clear --python "$$python" $(VENV),"$$python" -m venv --clear $(VENV)) || { rm -rf $(VENV); exit 1; }
 	printf %s '$(CURDIR)' >$@
 
 $(VENV)/.requirements: $(VENV)/.python requirements.txt requirements-dev.txt
