@@ -58,6 +58,7 @@ class ExecutionKind(IntEnum):
     CURSOR = lib.EXEC_CURSOR
     SYNC_END = lib.EXEC_SYNC_END
     FILLED = lib.EXEC_FILLED
+    MARKET_RULES = lib.EXEC_MARKET_RULES
 
 
 class LocalReject(IntEnum):

@@ -244,6 +244,7 @@ enum {
     EXEC_CURSOR = 13,
     EXEC_SYNC_END = 14,
     EXEC_FILLED = 15,    /* order gone: fully filled (its FILLs travel separately) */
+    EXEC_MARKET_RULES = 16, /* a market_rules_record_t: within every SYNC, and when they change */
 };
 
 /* reasons of EXEC_REJECTED that are ours, not the venue's */
@@ -300,6 +301,27 @@ typedef struct {
     char trade_id[VENUE_ID_BYTES]; /* FILL: trade; CURSOR: newest trade already counted in POSITION */
     int64_t reserved;
 } execution_record_t;
+
+/* EXEC_MARKET_RULES: what the venue says of the market. 248 bytes, same head as execution_record_t. */
+typedef struct {
+    uint8_t kind;
+    uint8_t reserved_bytes[3];
+    uint16_t market_slot;
+    uint16_t reserved_slot;
+    uint32_t worker_epoch;
+    int32_t status;             /* MARKET_* */
+    int32_t min_price_cents;
+    int32_t max_price_cents;
+    int32_t maker_fee_bps;
+    int32_t taker_fee_bps;
+    int64_t order_quantity_max;
+    int64_t order_amount_max_cents;
+    int64_t created_ms;         /* Unix ms; 0 = the venue gives none */
+    int64_t trading_start_ms;
+    int64_t trading_end_ms;
+    int64_t resolution_ms;
+    int64_t reserved[21];
+} market_rules_record_t;
 
 enum { COMMAND_START = 1, COMMAND_STOP = 2, COMMAND_FUND = 3, COMMAND_WITHDRAW = 4, COMMAND_RESUME = 5 };
 
@@ -452,7 +474,7 @@ typedef struct {
     account_row_t account;
     state_row_t state;
     live_order_row_t live_orders[LIVE_ORDER_SLOTS];
-    histogram_t tick_to_quote_ns; /* writer: quoter. recv of the bytes -> intent published */
+    histogram_t tick_to_quote_ns; /* writer: quoter. recv of the bytes -> target decided */
     config_slot_t config;
     book_image_t images[2];
 } market_slot_t;
@@ -529,6 +551,8 @@ _Static_assert(sizeof(book_event_t) == 56, "payload of one broadcast slot");
 _Static_assert(sizeof(step_record_t) == 56, "payload of one broadcast slot");
 _Static_assert(sizeof(order_record_t) == 248, "payload of one message slot");
 _Static_assert(sizeof(execution_record_t) == 248, "payload of one message slot");
+_Static_assert(sizeof(market_rules_record_t) == 248, "payload of one message slot");
+_Static_assert(offsetof(market_rules_record_t, market_slot) == offsetof(execution_record_t, market_slot), "same head");
 _Static_assert(sizeof(command_record_t) == 248, "payload of one message slot");
 _Static_assert(sizeof(live_order_t) == 240, "payload of one live-order row");
 _Static_assert(sizeof(account_state_t) == 240, "payload of one account row");

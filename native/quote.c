@@ -9,8 +9,9 @@
 #define MS_PER_HOUR 3600000.0
 #define TRADE_COUNT_WINDOW_MS 60000
 #define POSITION_LOTS_MAX ((int64_t)1 << 52) /* sums and products by 10 stay exact, and so do doubles */
-#define LEVEL_LOTS_MAX ((int64_t)1 << 40)
-#define SIZE_SCALE_MAX 1000.0
+/* Largest qty_per_level, ratio and scale: their product with every skew and increase stays below 2^63. */
+#define LEVEL_LOTS_MAX ((int64_t)1 << 36)
+#define SIZE_FACTOR_MAX 10.0
 #define PAYOUT_E4 10000
 
 /* ------------------------------------------------------------------ rounding and the continued grid */
@@ -70,6 +71,7 @@ static int64_t first_tick_from(const price_grid_t *grid, double limit_cents) {
     while (index > 0 && limit_e4 < grid->segments[index].start_price_e4) index--;
     const price_segment_t *segment = &grid->segments[index];
     int64_t tick = segment->start_tick + (limit_e4 - segment->start_price_e4) / segment->step_e4;
+    if (index < grid->segment_count - 1 && tick > segment[1].start_tick) tick = segment[1].start_tick;
     while (cents_of_e4(tick_price_e4(grid, tick)) < limit_cents) tick++;
     while (cents_of_e4(tick_price_e4(grid, tick - 1)) >= limit_cents) tick--;
     return tick;
@@ -98,7 +100,7 @@ static double fee_floor_cents(double price_cents, int32_t fee_bps) {
 }
 
 static int is_phase_valid(const quote_phase_params_t *phase) {
-    if (!in_range(phase->half_spread_cents, ROUNDING_SLACK, 100.0) || !in_range(phase->size_ratio, 1e-6, 1000.0) ||
+    if (!in_range(phase->half_spread_cents, ROUNDING_SLACK, 100.0) || !in_range(phase->size_ratio, 1e-6, SIZE_FACTOR_MAX) ||
         (phase->gradient != QUOTE_LINEAR && phase->gradient != QUOTE_GEOMETRIC) || phase->level_count < 1 ||
         phase->level_count > QUOTE_LEVELS_MAX || phase->linear_step_e4 < 1 || phase->linear_step_e4 > PAYOUT_E4 ||
         phase->linear_increase_bps < 0 || phase->linear_increase_bps > 10000 || phase->ratio_powers[0] != 1.0 ||
@@ -175,7 +177,7 @@ static int are_inputs_valid(const quote_inputs_t *inputs) {
     return inputs->now_ms >= 0 && inputs->started_at_ms >= 0 && inputs->trading_end_ms >= 0 &&
            in_range(inputs->anchor_cents, 0.0, 100.0) && inputs->yes_lots >= 0 &&
            inputs->yes_lots <= POSITION_LOTS_MAX && inputs->no_lots >= 0 && inputs->no_lots <= POSITION_LOTS_MAX &&
-           in_range(inputs->spread_multiplier, 1e-6, 1e6) && in_range(inputs->size_scale, 1e-9, SIZE_SCALE_MAX) &&
+           in_range(inputs->spread_multiplier, 1e-6, 1e6) && in_range(inputs->size_scale, 1e-9, SIZE_FACTOR_MAX) &&
            in_range(inputs->discount_cents, 0.0, 100.0) &&
            (inputs->phase == QUOTE_EXPLORATION || inputs->phase == QUOTE_STABILIZATION) && inputs->reserved == 0 &&
            are_sides_valid(inputs);

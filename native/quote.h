@@ -66,7 +66,7 @@ enum {
 /* Section 3.6, 3.7 and 10: what differs by phase. */
 typedef struct {
     double half_spread_cents;      /* delta0, > 0 */
-    double size_ratio;             /* qty_ratio, > 0 */
+    double size_ratio;             /* qty_ratio, > 0, at most 10 */
     int32_t gradient;              /* QUOTE_LINEAR or QUOTE_GEOMETRIC */
     int32_t level_count;           /* 1..10 */
     int32_t linear_step_e4;        /* >= 1 */
@@ -112,7 +112,7 @@ typedef struct {
     int32_t maker_fee_bps;         /* 0..10000 */
     int32_t taker_fee_bps;
     /* 3.7 ladder */
-    int64_t level_lots;            /* qty_per_level, 1..2^40 */
+    int64_t level_lots;            /* qty_per_level, 1..2^36 */
     quote_phase_params_t phases[2]; /* by QUOTE_EXPLORATION, QUOTE_STABILIZATION */
     /* e^(-lambda d) = decay_cents[whole cents of d] * decay_e4[rest in e4]; [0] = 1 in both */
     double decay_cents[101];
@@ -138,7 +138,7 @@ typedef struct {
     int64_t yes_lots;              /* Y, N: whole position, 0..2^52 */
     int64_t no_lots;
     double spread_multiplier;      /* m > 0: the largest active one */
-    double size_scale;             /* > 0: the smallest active factor; at most 1000 */
+    double size_scale;             /* > 0: the smallest active factor; at most 10 */
     double discount_cents;         /* d of ONE_SIDE, >= 0; must be 0 otherwise */
     int32_t phase;                 /* QUOTE_EXPLORATION or QUOTE_STABILIZATION */
     int32_t sides;                 /* QUOTE_SIDES_* */

@@ -72,6 +72,7 @@ typedef struct {
     /* counters since this market's first start in this engine run */
     uint64_t book_messages, deltas, trades, laps, lost_events, generations;
     uint64_t quotes, places, replaces, cancels, rejects, fills, unknowns, syncs;
+    int64_t started_at_ms;       /* the market's first start: a restart must not re-arm the anchor */
     int64_t first_quote_unix_ms; /* 0 = not yet */
     int64_t gated_ns[GATE_COUNT];
     int64_t ungated_ns;

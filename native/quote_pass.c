@@ -1,0 +1,130 @@
+/* quote_pass.c - see quote_pass.h. */
+#include "quote_pass.h"
+
+#include <string.h>
+
+static void set_valid(quote_market_t *market, uint32_t valid) {
+    if (market->book_valid != valid) market->news |= PASS_VALIDITY;
+    market->book_valid = valid;
+}
+
+int quote_market_load(quote_market_t *market) {
+    image_header_t header;
+    if (image_read(market->images, &header, market->levels, market->tick_count) != RING_OK ||
+        header.tick_count != market->tick_count || !header.valid ||
+        orderbook_load(market->book, market->levels, market->levels + market->tick_count, (int32_t)market->tick_count) !=
+            ORDERBOOK_OK) {
+        set_valid(market, 0);
+        return 0;
+    }
+    market->generation = (uint32_t)header.generation;
+    market->image_position = header.ring_position;
+    market->venue_sequence = header.venue_sequence;
+    set_valid(market, 1);
+    market->news |= PASS_BOOK;
+    return 1;
+}
+
+static void on_generation(quote_market_t *market, const book_event_t *event) {
+    market->generations += 1;
+    if (event->status != GENERATION_VALID) {
+        market->generation = event->generation;
+        set_valid(market, 0);
+        return;
+    }
+    /* the image was written before this event was published, so it is at least as new */
+    (void)quote_market_load(market);
+}
+
+/* Invariant: a level is applied only to a book of its own generation, because a change after a gap
+ * would land on levels nobody knows. */
+static void on_level(quote_market_t *market, const book_event_t *event) {
+    if (!market->book_valid || event->generation != market->generation) return;
+    if (orderbook_set_level(market->book, event->side, event->price_ticks, event->size_lots) != ORDERBOOK_OK) {
+        set_valid(market, 0); /* ingest checked it: what does not fit is not this book */
+        return;
+    }
+    market->deltas += 1;
+    market->venue_sequence = event->venue_sequence;
+    market->news |= PASS_BOOK;
+}
+
+static void on_trade(quote_market_t *market, const book_event_t *event, int64_t unix_ms) {
+    market->trade_count += 1;
+    market->last_trade_price_ticks = event->price_ticks;
+    market->news |= PASS_TRADE;
+    if (market->params == NULL) return;
+    int32_t price_e4 = price_grid_tick_to_price_e4(&market->book->grid, event->price_ticks);
+    (void)quote_on_trade(market->trades, market->params, price_e4, event->side, unix_ms);
+}
+
+static void on_event(quote_market_t *market, const book_event_t *event, uint64_t position, int64_t unix_ms) {
+    if (event->kind == BOOK_LINK) {
+        market->link_up = event->status == LINK_UP;
+        market->link_mono_ns = event->recv_mono_ns;
+        market->news |= PASS_LINK;
+        return;
+    }
+    market->link_mono_ns = event->recv_mono_ns;
+    if (event->kind == BOOK_TRADE) {
+        on_trade(market, event, unix_ms);
+    } else if (position >= market->image_position) {
+        if (event->kind == BOOK_LEVEL) on_level(market, event);
+        if (event->kind == BOOK_GENERATION) on_generation(market, event);
+    }
+    if ((event->flags & BOOK_EVENT_END) == 0) return;
+    if (event->kind != BOOK_TRADE) market->messages += 1;
+    if (market->batch_recv_ns == 0) market->batch_recv_ns = event->recv_mono_ns;
+    market->trigger_recv_ns = event->recv_mono_ns;
+}
+
+int32_t quote_market_compute(quote_market_t *market, int64_t unix_ms) {
+    if (market->params == NULL || !market->book_valid) return QUOTE_INPUTS_INVALID;
+    market->inputs->now_ms = unix_ms;
+    market->last_code = quote_compute(market->params, market->trades, market->book, market->inputs, market->output);
+    if (market->last_code == QUOTE_CHANGED) market->news |= PASS_TARGET;
+    return market->last_code;
+}
+
+static void decide(quote_market_t *market, int64_t unix_ms) {
+    (void)quote_market_compute(market, unix_ms);
+    int64_t waited_ns = mono_now_ns() - market->batch_recv_ns;
+    histogram_record(market->tick_to_quote_ns, waited_ns > 0 ? (uint64_t)waited_ns : 0);
+    market->batch_recv_ns = 0;
+}
+
+/* Lapped: events of any market may be among the lost ones, so every ladder is taken anew. A market
+ * whose image is not valid stays invalid until its next generation. */
+static void reload_all(quote_market_t **markets, uint32_t market_count) {
+    for (uint32_t slot = 0; slot < market_count; slot++)
+        if (markets[slot] != NULL) (void)quote_market_load(markets[slot]);
+}
+
+uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
+                    uint32_t market_count, int64_t unix_ms, uint16_t *news_slots, uint32_t *news_count) {
+    book_event_t events[PASS_BATCH_EVENTS];
+    int lapped = 0;
+    uint64_t position = cursor->position;
+    uint32_t count = broadcast_read(ring, BOOK_RING_SLOTS, cursor, events, PASS_BATCH_EVENTS, &lapped);
+    *news_count = 0;
+    for (uint32_t i = 0; i < count; i++, position++) {
+        uint16_t slot = events[i].market_slot;
+        if (slot >= market_count || markets[slot] == NULL) continue;
+        if (markets[slot]->news == 0) news_slots[(*news_count)++] = slot;
+        on_event(markets[slot], &events[i], position, unix_ms);
+        /* every event leaves news behind, so a slot is listed once */
+        if (markets[slot]->news == 0) markets[slot]->news = PASS_BOOK;
+    }
+    for (uint32_t i = 0; i < *news_count; i++)
+        if (markets[news_slots[i]]->batch_recv_ns != 0) decide(markets[news_slots[i]], unix_ms);
+    if (lapped) {
+        reload_all(markets, market_count);
+        *news_count = 0;
+        for (uint32_t slot = 0; slot < market_count; slot++) {
+            if (markets[slot] == NULL) continue;
+            (void)quote_market_compute(markets[slot], unix_ms);
+            news_slots[(*news_count)++] = (uint16_t)slot;
+        }
+    }
+    return count;
+}

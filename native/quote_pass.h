@@ -1,0 +1,70 @@
+/* quote_pass.h - one pass of a quoting worker over its book ring, entirely in C.
+ *
+ *   broadcast_read --> orderbook_set_level / book image / quote_on_trade --> quote_compute
+ *
+ * Glue between transport (ring.h) and decision arithmetic (orderbook.h, quote.h); none of them knows
+ * this file. Python is told which markets have something for policy to look at, and nothing else.
+ *
+ * Reads: the worker's book ring, its markets' book images. Writes: its own memory, and the
+ * tick-to-quote histograms of its markets. */
+#ifndef COREQUOTE_QUOTE_PASS_H
+#define COREQUOTE_QUOTE_PASS_H
+
+#ifndef CFFI_CDEF
+#include "orderbook.h"
+#include "quote.h"
+#include "ring.h"
+#endif
+
+enum {
+    PASS_BATCH_EVENTS = 256, /* events taken per call: bounds the time before Python looks up again */
+
+    /* what a pass found out about one market: bits of quote_market_t.news */
+    PASS_TARGET = 1,   /* quote_compute's ladder differs from before */
+    PASS_TRADE = 2,    /* market trades were observed */
+    PASS_BOOK = 4,     /* the book changed */
+    PASS_VALIDITY = 8, /* the book became valid or invalid */
+    PASS_LINK = 16,    /* a LINK event arrived */
+};
+
+/* One market as this worker carries it. Pointers are the worker's own memory, except the arena's
+ * images and histogram. */
+typedef struct {
+    orderbook_t *book;
+    const quote_params_t *params; /* NULL until the market's rules are known: nothing is computed */
+    quote_trades_t *trades;
+    quote_inputs_t *inputs;
+    quote_output_t *output;
+    const book_image_t *images;
+    histogram_t *tick_to_quote_ns;
+    int64_t *levels;              /* scratch: 2 * tick_count */
+    uint32_t tick_count;
+    uint32_t generation;
+    uint32_t book_valid;
+    uint32_t link_up;
+    uint32_t news;                /* PASS_*, set by the pass, cleared by the caller */
+    int32_t last_code;            /* of the last quote_compute() */
+    uint64_t image_position;      /* events of this market before it are in the ladder already */
+    int64_t venue_sequence;
+    int64_t batch_recv_ns;        /* recv time of the oldest message not yet decided on; 0 = none */
+    int64_t trigger_recv_ns;      /* recv time of the newest message the target rests on */
+    int64_t link_mono_ns;         /* when the last book or link event came */
+    uint64_t messages, deltas, trade_count, generations;
+    int64_t last_trade_price_ticks;
+} quote_market_t;
+
+/* Drains at most PASS_BATCH_EVENTS and decides for every market a message ended on. markets has one
+ * entry per market slot of the arena, NULL where the worker carries none. Returns events consumed;
+ * *news_count market slots with news are written to news_slots (room for market_count). */
+uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
+                    uint32_t market_count, int64_t unix_ms, uint16_t *news_slots, uint32_t *news_count);
+
+/* Starts a market from its newest book image: for a worker that attaches late. Returns 1 when a
+ * valid image was loaded. */
+int quote_market_load(quote_market_t *market);
+
+/* Recomputes one market at unix_ms, for timers and changed inputs. Returns quote_compute()'s code,
+ * or QUOTE_INPUTS_INVALID when the market cannot be computed yet. */
+int32_t quote_market_compute(quote_market_t *market, int64_t unix_ms);
+
+#endif
