@@ -4,7 +4,8 @@
 #   .venv/.python        the interpreter: prerequisites checked, environment created
 #   .venv/.requirements  the pinned libraries, every download checked against its hash
 #   .venv/.project       corequote itself, editable, with the C extension engine/_native*.so compiled in place
-# A step writes its stamp last, so an interrupted one is simply redone.
+# A step's stamp appears last, so an interrupted one is simply redone, and carries the time of its beginning, so
+# that a file saved while the step ran is seen by the next.
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -153,10 +154,12 @@ $(VENV)/.python: $(VENV_LOST)
 
 $(VENV)/.requirements: $(VENV)/.python requirements.txt requirements-dev.txt
 	@echo "installing the pinned libraries"
+	touch $@.begun
 	$(INSTALL) --require-hashes -r requirements.txt -r requirements-dev.txt
-	touch $@
+	mv $@.begun $@
 
 $(VENV)/.project: $(VENV)/.requirements pyproject.toml setup.py $(NATIVE_FILES) $(EXTENSION_LOST)
 	@echo "building the C extension and installing corequote"
+	touch $@.begun
 	$(INSTALL) $(if $(UV),--reinstall-package corequote) --no-deps --no-build-isolation --editable .
-	touch $@
+	mv $@.begun $@
