@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -463,6 +464,7 @@ static int64_t clock_ns(clockid_t clock) {
 
 int64_t mono_now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t unix_now_ns(void) { return clock_ns(CLOCK_REALTIME); }
+int32_t current_cpu(void) { return sched_getcpu(); }
 
 /* Log-linear: 32 buckets per power of two, exact below 32 ns, 3 % wide above, last bucket open. */
 enum { SUB_BITS = 5, SUB_BUCKETS = 1 << SUB_BITS };
@@ -491,4 +493,14 @@ void histogram_record(histogram_t *histogram, uint64_t value_ns) {
     word_add(&histogram->count, 1);
     word_add(&histogram->sum_ns, value_ns);
     if (value_ns > ATOMIC_LOAD(&histogram->max_ns, relaxed)) ATOMIC_STORE(&histogram->max_ns, value_ns, relaxed);
+}
+
+void process_pass(process_row_t *row, int64_t pass_ns, uint64_t work, int64_t slow_ns) {
+    uint64_t took = pass_ns > 0 ? (uint64_t)pass_ns : 0;
+    word_add(&row->pass_count, 1);
+    word_add(&row->work_count, work);
+    if (work == 0) return; /* idle passes would drown the ones that did something */
+    histogram_record(&row->pass_ns, took);
+    if (took > ATOMIC_LOAD(&row->longest_pass_ns, relaxed)) ATOMIC_STORE(&row->longest_pass_ns, took, relaxed);
+    if (pass_ns > slow_ns) word_add(&row->slow_pass_count, 1);
 }

@@ -125,10 +125,13 @@ void bell_awake(process_row_t *row);
 /* -- clocks and histograms -- */
 int64_t mono_now_ns(void);
 int64_t unix_now_ns(void);
+int32_t current_cpu(void); /* -1 when the kernel does not say */
 
 uint32_t histogram_bucket(uint64_t value_ns);
 uint64_t histogram_bucket_floor_ns(uint32_t bucket);
 void histogram_record(histogram_t *histogram, uint64_t value_ns); /* single writer */
+/* Counts one pass of a process loop in its own row; passes longer than slow_ns are slow. */
+void process_pass(process_row_t *row, int64_t pass_ns, uint64_t work, int64_t slow_ns);
 
 #ifndef CFFI_CDEF
 _Static_assert(sizeof(top_t) == 56, "matches seven words");

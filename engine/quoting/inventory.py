@@ -1,0 +1,137 @@
+"""One market's stock and money, as its single owner, the quoter, keeps them (market-making §2.2, §2.6).
+
+Integers only: shares and cents. ``cash_cents`` here includes what the market's own BUY orders hold
+frozen; free cash is derived, so a fill and an order release can never count the same cent twice.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from engine.events import Direction, Outcome, Scenario, Side
+from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
+
+
+class Stock(Struct, frozen=True, kw_only=True):
+    """Volumes in shares, cost sums gross of fees in cents, cash in cents incl. own frozen cash."""
+
+    yes_volume: int = 0
+    no_volume: int = 0
+    yes_cost_sum_cents: int = 0
+    no_cost_sum_cents: int = 0
+    cash_cents: int = 0
+
+
+class RestingOrder(Struct, frozen=True, kw_only=True):
+    """What an own order that is or may be live holds: enough to know what is frozen."""
+
+    outcome: Outcome
+    direction: Direction
+    price_cents: int  # user view: the NO price for NO orders
+    remaining: int
+
+
+class Frozen(Struct, frozen=True, kw_only=True):
+    """What own orders hold: shares of each outcome and cents."""
+
+    yes_volume: int
+    no_volume: int
+    cash_cents: int
+
+
+def fee_cents(user_price_cents: int, quantity: int, fee_bps: int) -> int:
+    """``(price * quantity * bps + 9999) // 10000`` (§2.6): always rounded up, 0 at 0 bps."""
+    return (user_price_cents * quantity * fee_bps + 9_999) // 10_000
+
+
+def buy_freeze_cents(price_cents: int, remaining: int, taker_fee_bps: int) -> int:
+    """Cash a BUY order holds: ``T(r) = P*r + fee(P*r, taker)`` (platform §5.6)."""
+    return price_cents * remaining + fee_cents(price_cents, remaining, taker_fee_bps)
+
+
+def frozen_by(orders: Iterable[RestingOrder], taker_fee_bps: int) -> Frozen:
+    """Σ over live orders: SELL orders hold their shares, BUY orders their cash and the largest fee."""
+    yes = no = cash = 0
+    for order in orders:
+        if order.direction == Direction.BUY:
+            cash += buy_freeze_cents(order.price_cents, order.remaining, taker_fee_bps)
+        elif order.outcome == Outcome.YES:
+            yes += order.remaining
+        else:
+            no += order.remaining
+    return Frozen(yes_volume=yes, no_volume=no, cash_cents=cash)
+
+
+def assets_cents(stock: Stock, fair_price_cents: int) -> int:
+    """Assets at fair (§11 A3): own frozen cash counts, frozen shares are still ours."""
+    return (
+        stock.cash_cents
+        + stock.yes_volume * fair_price_cents
+        + stock.no_volume * (PAIR_CENTS - fair_price_cents)
+    )
+
+
+class AppliedTrades:
+    """Ordered set of the trade legs already applied, oldest evicted first (§2.5 ProcessedEventSet).
+
+    A leg's id is ``trade_id:B`` or ``trade_id:S``: a self-trade has two.
+    """
+
+    def __init__(self, capacity: int = 100_000) -> None:
+        self._capacity = capacity
+        self._legs: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, leg: str) -> bool:
+        return leg in self._legs
+
+    def __len__(self) -> int:
+        return len(self._legs)
+
+    def add(self, leg: str) -> None:
+        self._legs[leg] = None
+        if len(self._legs) > self._capacity:
+            self._legs.popitem(last=False)
+
+
+def leg_id(trade_id: str, book_side: Side) -> str:
+    """The id one leg of a trade is applied under."""
+    return f"{trade_id}:{'B' if book_side == Side.BID else 'S'}"
+
+
+def apply_trade(
+    stock: Stock,
+    *,
+    scenario: Scenario,
+    book_side: Side,
+    price_cents: int,
+    quantity: int,
+    own_fee_cents: int,
+) -> Stock:
+    """The stock after one leg of ours (§2.6 table). ``price_cents`` is the trade's YES price."""
+    effect = fill_effect(
+        scenario=scenario,
+        book_side=book_side,
+        price_cents=price_cents,
+        quantity=quantity,
+        fee_cents=own_fee_cents,
+    )
+    return Stock(
+        yes_volume=stock.yes_volume + effect.yes_volume,
+        no_volume=stock.no_volume + effect.no_volume,
+        yes_cost_sum_cents=cost_sum_after(
+            volume=stock.yes_volume,
+            cost_sum_cents=stock.yes_cost_sum_cents,
+            change=effect.yes_volume,
+            value_cents=effect.value_cents,
+        ),
+        no_cost_sum_cents=cost_sum_after(
+            volume=stock.no_volume,
+            cost_sum_cents=stock.no_cost_sum_cents,
+            change=effect.no_volume,
+            value_cents=effect.value_cents,
+        ),
+        cash_cents=stock.cash_cents + effect.cash_cents,
+    )

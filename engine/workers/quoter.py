@@ -1,0 +1,268 @@
+"""The quoting worker: one pinned process that carries one market, or several where cores are few.
+
+The hot path is :meth:`Quoter.do_work`: ``lib.quote_pass`` drains the book ring through the C kernel and
+decides every touched market's target; Python is asked only about markets with news. No network, no
+Redis; the only system calls are the clock and, when nothing is left to do, the wait.
+
+Reads: its book ring, its execution ring, kill words, config slots.
+Writes: its order ring, its step ring, its markets' state rows and tick-to-quote histograms.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any, Final
+
+import structlog
+
+from engine import config as configuration
+from engine._native import ffi, lib
+from engine.arena import RingFullError, cell, check
+from engine.workers import process
+from engine.workers.process import WorkerProcess
+from engine.workers.quoted_market import Clock, QuotedMarket
+
+_log = structlog.get_logger()
+
+_EXECUTIONS_PER_PASS: Final = 64
+_HEARTBEAT_NS: Final = 50_000_000
+_LONGEST_WAIT_NS: Final = 50_000_000
+_SLOW_PASS_NS: Final = 10_000_000
+
+
+class Quoter:
+    """All markets of one worker slot and the loop that serves them."""
+
+    def __init__(self, proc: WorkerProcess) -> None:
+        self.proc = proc
+        arena = proc.arena
+        self.worker = proc.row_index - lib.PROCESS_QUOTER_FIRST
+        self.worker_epoch = int(lib.cell_load(cell(arena.worker(self.worker), "epoch")))
+        self._order_ring = arena.order_ring(self.worker)
+        self._execution_ring = arena.execution_ring(self.worker)
+        self._book_ring = arena.book_ring(self.worker)
+        self._step_ring = arena.step_ring(self.worker)
+        for acquire, ring, name in (
+            (lib.message_acquire, self._order_ring, "order ring"),
+            (lib.broadcast_acquire, self._step_ring, "step ring"),
+        ):
+            check(acquire(ring, proc.token), f"{name} of worker {self.worker}")
+        self._gateway_row = arena.process(lib.PROCESS_GATEWAY)
+        self._gateway_epoch = self._gateway_attached()
+        self._bell_row = proc.row
+        self._executions = ffi.new("execution_record_t[]", _EXECUTIONS_PER_PASS)
+        self._cursor = ffi.new("broadcast_cursor_t *")
+        self._news_slots = ffi.new("uint16_t[]", arena.market_slots)
+        self._news_count = ffi.new("uint32_t *")
+        self._natives = ffi.new("quote_market_t *[]", arena.market_slots)
+        self._step: Any = ffi.new("step_record_t *")
+        self._intent = 0
+        self._intents_in_pass = 0
+        self._next_beat_ns = 0
+        self._next_reconcile_ns = 0
+        self.stopping = False
+        self._final_sync = False
+        self.markets: dict[int, QuotedMarket] = {}
+        self._load_markets()
+
+    def _load_markets(self) -> None:
+        arena = self.proc.arena
+        clock = self.clock()
+        slots = [slot for slot in arena.used_markets() if arena.market_worker(slot) == self.worker]
+        venue = self.proc.config.venue
+        share = max(1, venue.order_rate_limit // max(1, len(arena.used_markets())))
+        for slot in slots:
+            version, payload = arena.config_bytes(slot)
+            market = QuotedMarket(
+                arena=arena,
+                slot=slot,
+                worker_epoch=self.worker_epoch,
+                config=configuration.market_from_json(payload),
+                config_version=version,
+                order_rate_limit=share,
+                emit=self._emit,
+                clock=clock,
+            )
+            self.markets[slot] = market
+            self._natives[slot] = market.native
+        # Position before images: an event between the two is applied twice, which a level's absolute
+        # total does not mind, and never missed.
+        self._cursor.position = lib.broadcast_position(self._book_ring)
+        for market in self.markets.values():
+            market.native.link_up = lib.quote_market_load(market.native)
+            market.native.link_mono_ns = clock.mono_ns
+        self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
+
+    @staticmethod
+    def clock() -> Clock:
+        return Clock(mono_ns=lib.mono_now_ns(), unix_ms=lib.unix_now_ns() // 1_000_000)
+
+    def _gateway_attached(self) -> int:
+        return int(lib.cell_load(cell(self._gateway_row, "attached_epoch")))
+
+    def _emit(self, record: Any) -> int:
+        """Publishes an intent and returns its number. A full ring is an emergency of the market."""
+        self._intent += 1
+        record.intent = self._intent
+        check(
+            lib.message_publish(self._order_ring, lib.MESSAGE_RING_SLOTS, self.proc.token, record),
+            "order ring",
+        )
+        self._intents_in_pass += 1
+        return self._intent
+
+    # ---- one pass ----------------------------------------------------------------------------
+
+    def do_work(self, clock: Clock) -> int:
+        """Drains inputs, lets due timers fire, sends what follows. Returns the amount of work done."""
+        self._intents_in_pass = 0
+        touched: set[int] = set()
+        work = self._take_executions(clock, touched)
+        if self._gateway_attached() != self._gateway_epoch:
+            self._gateway_epoch = self._gateway_attached()
+            for slot, market in self.markets.items():
+                market.gateway_restarted()
+                touched.add(slot)
+        work += lib.quote_pass(
+            self._book_ring,
+            self._cursor,
+            self._natives,
+            self.proc.arena.market_slots,
+            clock.unix_ms,
+            self._news_slots,
+            self._news_count,
+        )
+        touched.update(self._news_slots[i] for i in range(self._news_count[0]))
+        for slot, market in self.markets.items():
+            if slot in touched or clock.mono_ns >= market.next_timer_ns(clock):
+                self._serve(market, clock)
+                work += 1
+        if self._intents_in_pass:
+            self.proc.ring_bell(lib.PROCESS_GATEWAY)
+        if work:
+            self._record_step(clock)
+        return work
+
+    def _take_executions(self, clock: Clock, touched: set[int]) -> int:
+        """Applies what the gateway said, then gives the slots back: a crash between repeats records,
+        which dedup by trade and the SYNC at restart make harmless."""
+        count = int(
+            lib.message_peek(
+                self._execution_ring, lib.MESSAGE_RING_SLOTS, self._executions, _EXECUTIONS_PER_PASS
+            )
+        )
+        for i in range(count):
+            record = self._executions[i]
+            market = self.markets.get(record.market_slot)
+            if market is not None:
+                market.on_execution(record, clock)
+                touched.add(record.market_slot)
+        if count:
+            lib.message_release(self._execution_ring, count)
+        return count
+
+    def _serve(self, market: QuotedMarket, clock: Clock) -> None:
+        try:
+            market.decide(clock)
+        except RingFullError as error:
+            market.halt(str(error))
+        market.native.news = 0
+        market.publish(clock, self._cursor)
+
+    def _record_step(self, clock: Clock) -> None:
+        step = self._step
+        step.step += 1
+        step.mono_ns = clock.mono_ns
+        step.unix_ns = clock.unix_ms * 1_000_000
+        step.book_position = self._cursor.position
+        step.execution_position = lib.message_consumed(self._execution_ring)
+        step.config_version = next(iter(self.markets.values())).config_version if self.markets else 0
+        step.intent_count = self._intents_in_pass
+        step.kill_word = lib.cell_load(self.proc.arena.kill_global())
+        check(
+            lib.broadcast_publish(self._step_ring, lib.STEP_RING_SLOTS, self.proc.token, step, 1), "step ring"
+        )
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def housekeeping(self, clock: Clock) -> None:
+        """Heartbeat, core, reconciliation timer: at most every 50 ms."""
+        if clock.mono_ns < self._next_beat_ns:
+            return
+        self._next_beat_ns = clock.mono_ns + _HEARTBEAT_NS
+        self.proc.beat(clock.mono_ns)
+        self.proc.record_cpu(lib.current_cpu())
+        if clock.mono_ns >= self._next_reconcile_ns:
+            self._next_reconcile_ns = clock.mono_ns + self.proc.config.venue.reconcile_interval_ms * 1_000_000
+            for market in self.markets.values():
+                market.reconcile()
+        starting = any(not market.synced for market in self.markets.values())
+        if not self.stopping:
+            self.proc.set_state(lib.PROCESS_STARTING if starting else lib.PROCESS_RUNNING)
+
+    def stop(self) -> None:
+        """SIGTERM: pull everything, then a last look at the venue's books."""
+        if not self.stopping:
+            self.stopping = True
+            self.proc.set_state(lib.PROCESS_STOPPING)
+            for market in self.markets.values():
+                market.stopping = True
+
+    def stopped(self) -> bool:
+        """True once nothing is live and the final SYNC has been applied."""
+        if not all(market.idle for market in self.markets.values()):
+            return False
+        if not self._final_sync:
+            self._final_sync = True
+            for market in self.markets.values():
+                market.begin_final_sync()
+            return False
+        return all(market.synced for market in self.markets.values())
+
+    def wait(self, clock: Clock, seen: int) -> None:
+        """Idle strategy of the configuration, bounded by the next timer and the heartbeat."""
+        strategy = self.proc.config.engine.wait
+        if strategy == "spin":
+            return
+        if strategy == "yield":
+            os.sched_yield()
+            return
+        due = min((market.next_timer_ns(clock) for market in self.markets.values()), default=1 << 62)
+        timeout = max(0, min(due - clock.mono_ns, _LONGEST_WAIT_NS))
+        lib.bell_wait(self._bell_row, seen, self.proc.config.engine.spin_count, timeout)
+
+
+def main() -> int:
+    proc = process.start("quoter")
+    quoter = Quoter(proc)
+    signal.signal(signal.SIGTERM, lambda *_: quoter.stop())
+    _log.info("started", worker=quoter.worker, markets=[m.config.id for m in quoter.markets.values()])
+    row = proc.row
+    deadline: float | None = None
+    while True:
+        seen = lib.bell_value(row)
+        clock = quoter.clock()
+        work = quoter.do_work(clock)
+        quoter.housekeeping(clock)
+        lib.process_pass(row, lib.mono_now_ns() - clock.mono_ns, work, _SLOW_PASS_NS)
+        if quoter.stopping:
+            deadline = deadline or time.monotonic() + proc.config.engine.stop_timeout_ms / 1000
+            if quoter.stopped():
+                break
+            if time.monotonic() > deadline:
+                _log.error("stop_timeout", live={m.config.id: len(m.live) for m in quoter.markets.values()})
+                return 1
+        if work == 0:
+            quoter.wait(clock, seen)
+    clock = quoter.clock()
+    for market in quoter.markets.values():
+        market.finish(clock, quoter._cursor)
+    _log.info("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
