@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -25,12 +26,12 @@ class Stock(Struct, frozen=True, kw_only=True):
     cash_cents: int = 0
 
 
-class RestingOrder(Struct, frozen=True, kw_only=True):
-    """What an own order that is or may be live holds: enough to know what is frozen."""
+class Resting(Protocol):
+    """An own order that is or may be live, as far as it holds collateral; price in user view."""
 
     outcome: Outcome
     direction: Direction
-    price_cents: int  # user view: the NO price for NO orders
+    price_cents: int
     remaining: int
 
 
@@ -52,7 +53,7 @@ def buy_freeze_cents(price_cents: int, remaining: int, taker_fee_bps: int) -> in
     return price_cents * remaining + fee_cents(price_cents, remaining, taker_fee_bps)
 
 
-def frozen_by(orders: Iterable[RestingOrder], taker_fee_bps: int) -> Frozen:
+def frozen_by(orders: Iterable[Resting], taker_fee_bps: int) -> Frozen:
     """Σ over live orders: SELL orders hold their shares, BUY orders their cash and the largest fee."""
     yes = no = cash = 0
     for order in orders:

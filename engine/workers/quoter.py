@@ -21,9 +21,12 @@ import structlog
 from engine import config as configuration
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
+from engine.events import Lifecycle
+from engine.workers import clock as clocks
 from engine.workers import process
+from engine.workers.clock import Clock
 from engine.workers.process import WorkerProcess
-from engine.workers.quoted_market import Clock, QuotedMarket
+from engine.workers.quoted_market import QuotedMarket
 
 _log = structlog.get_logger()
 
@@ -59,6 +62,7 @@ class Quoter:
         self._news_count = ffi.new("uint32_t *")
         self._natives = ffi.new("quote_market_t *[]", arena.market_slots)
         self._step: Any = ffi.new("step_record_t *")
+        self._config_version = 0
         self._intent = 0
         self._intents_in_pass = 0
         self._next_beat_ns = 0
@@ -70,12 +74,13 @@ class Quoter:
 
     def _load_markets(self) -> None:
         arena = self.proc.arena
-        clock = self.clock()
+        clock = clocks.now()
         slots = [slot for slot in arena.used_markets() if arena.market_worker(slot) == self.worker]
         venue = self.proc.config.venue
         share = max(1, venue.order_rate_limit // max(1, len(arena.used_markets())))
         for slot in slots:
             version, payload = arena.config_bytes(slot)
+            self._config_version = max(self._config_version, version)
             market = QuotedMarket(
                 arena=arena,
                 slot=slot,
@@ -87,18 +92,13 @@ class Quoter:
                 clock=clock,
             )
             self.markets[slot] = market
-            self._natives[slot] = market.native
+            self._natives[slot] = market.kernel.native
         # Position before images: an event between the two is applied twice, which a level's absolute
         # total does not mind, and never missed.
         self._cursor.position = lib.broadcast_position(self._book_ring)
         for market in self.markets.values():
-            market.native.link_up = lib.quote_market_load(market.native)
-            market.native.link_mono_ns = clock.mono_ns
+            market.kernel.load_book(clock.mono_ns)
         self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
-
-    @staticmethod
-    def clock() -> Clock:
-        return Clock(mono_ns=lib.mono_now_ns(), unix_ms=lib.unix_now_ns() // 1_000_000)
 
     def _gateway_attached(self) -> int:
         return int(lib.cell_load(cell(self._gateway_row, "attached_epoch")))
@@ -144,7 +144,7 @@ class Quoter:
             self.proc.ring_bell(lib.PROCESS_GATEWAY)
         if work:
             self._record_step(clock)
-        return work
+        return int(work)
 
     def _take_executions(self, clock: Clock, touched: set[int]) -> int:
         """Applies what the gateway said, then gives the slots back: a crash between repeats records,
@@ -169,7 +169,6 @@ class Quoter:
             market.decide(clock)
         except RingFullError as error:
             market.halt(str(error))
-        market.native.news = 0
         market.publish(clock, self._cursor)
 
     def _record_step(self, clock: Clock) -> None:
@@ -179,7 +178,7 @@ class Quoter:
         step.unix_ns = clock.unix_ms * 1_000_000
         step.book_position = self._cursor.position
         step.execution_position = lib.message_consumed(self._execution_ring)
-        step.config_version = next(iter(self.markets.values())).config_version if self.markets else 0
+        step.config_version = self._config_version
         step.intent_count = self._intents_in_pass
         step.kill_word = lib.cell_load(self.proc.arena.kill_global())
         check(
@@ -212,15 +211,22 @@ class Quoter:
                 market.stopping = True
 
     def stopped(self) -> bool:
-        """True once nothing is live and the final SYNC has been applied."""
-        if not all(market.idle for market in self.markets.values()):
+        """True once nothing is live and the venue's books have been taken a last time."""
+        markets = self.markets.values()
+        if any(market.live for market in markets):
             return False
         if not self._final_sync:
             self._final_sync = True
-            for market in self.markets.values():
-                market.begin_final_sync()
-            return False
-        return all(market.synced for market in self.markets.values())
+            for market in markets:
+                market.reconcile()
+        return all(market.synced for market in markets)
+
+    def finish(self) -> None:
+        """The last rows of this process."""
+        clock = clocks.now()
+        for market in self.markets.values():
+            market.lifecycle = Lifecycle.STOPPED
+            market.publish(clock, self._cursor)
 
     def wait(self, clock: Clock, seen: int) -> None:
         """Idle strategy of the configuration, bounded by the next timer and the heartbeat."""
@@ -244,7 +250,7 @@ def main() -> int:
     deadline: float | None = None
     while True:
         seen = lib.bell_value(row)
-        clock = quoter.clock()
+        clock = clocks.now()
         work = quoter.do_work(clock)
         quoter.housekeeping(clock)
         lib.process_pass(row, lib.mono_now_ns() - clock.mono_ns, work, _SLOW_PASS_NS)
@@ -257,9 +263,7 @@ def main() -> int:
                 return 1
         if work == 0:
             quoter.wait(clock, seen)
-    clock = quoter.clock()
-    for market in quoter.markets.values():
-        market.finish(clock, quoter._cursor)
+    quoter.finish()
     _log.info("stopped")
     return 0
 

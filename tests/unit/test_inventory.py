@@ -7,7 +7,6 @@ import pytest
 from engine.events import Direction, Outcome, Scenario, Side
 from engine.quoting.inventory import (
     AppliedTrades,
-    RestingOrder,
     Stock,
     apply_trade,
     assets_cents,
@@ -16,6 +15,7 @@ from engine.quoting.inventory import (
     frozen_by,
     leg_id,
 )
+from engine.quoting.orders import LiveOrder
 
 
 @pytest.mark.spec_examples
@@ -100,8 +100,15 @@ def test_ex23_freeze_then_maker_fill() -> None:
 
 
 def test_frozen_by_counts_shares_of_sells_and_cash_of_buys() -> None:
-    def order(outcome: Outcome, direction: Direction, price: int, remaining: int) -> RestingOrder:
-        return RestingOrder(outcome=outcome, direction=direction, price_cents=price, remaining=remaining)
+    def order(outcome: Outcome, direction: Direction, price: int, remaining: int) -> LiveOrder:
+        return LiveOrder(
+            outcome=outcome,
+            direction=direction,
+            price_cents=price,
+            quantity=remaining,
+            remaining=remaining,
+            created_ms=0,
+        )
 
     frozen = frozen_by(
         [

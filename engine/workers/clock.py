@@ -1,0 +1,18 @@
+"""The two times of one pass, read once and handed down: decisions see no other clock."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from engine._native import lib
+
+
+class Clock(Struct, frozen=True, kw_only=True):
+    """Monotonic ns for durations, Unix ms for what the venue and Redis see."""
+
+    mono_ns: int
+    unix_ms: int
+
+
+def now() -> Clock:
+    return Clock(mono_ns=lib.mono_now_ns(), unix_ms=lib.unix_now_ns() // 1_000_000)

@@ -1,0 +1,118 @@
+"""The C side of one quoted market: its book, its observed trades, its parameters, its current target.
+
+Everything is allocated here, once; per message only C runs (``native/quote_pass.c``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from engine._native import ffi, lib
+from engine.config import QuoteConfig
+from engine.events import Side
+from engine.quoting import horizon
+from engine.quoting.inventory import Stock
+from engine.quoting.pricing import MarketTerms, native_params, price_params
+
+CENTS_GRID_TICKS: Final = 101
+
+
+class MarketKernel:
+    """Owns the memory behind one ``quote_market_t``. ``fair`` and ``target`` are views of the last result."""
+
+    def __init__(self, market_row: Any) -> None:
+        grid = ffi.new("price_grid_t *")
+        lib.price_grid_cents(grid)
+        size = lib.orderbook_bytes(CENTS_GRID_TICKS)
+        self._memory = ffi.new("int64_t[]", size // 8)
+        code = lib.orderbook_init(self._memory, size, grid)
+        if code != lib.ORDERBOOK_OK:
+            raise ValueError(f"orderbook_init: code {code}")
+        self.book: Any = ffi.cast("orderbook_t *", self._memory)
+        self._levels = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
+        self.trades: Any = ffi.new("quote_trades_t *")
+        self.inputs: Any = ffi.new("quote_inputs_t *")
+        self._output = ffi.new("quote_output_t *")
+        self._params: Any = ffi.NULL
+        self.fair: Any = self._output.fair
+        self.target: Any = self._output.target
+        native = ffi.new("quote_market_t *")
+        native.book = self.book
+        native.trades = self.trades
+        native.inputs = self.inputs
+        native.output = self._output
+        native.images = market_row.images
+        native.tick_to_quote_ns = ffi.addressof(market_row, "tick_to_quote_ns")
+        native.levels = self._levels
+        native.tick_count = CENTS_GRID_TICKS
+        self.native: Any = native
+
+    def load_book(self, now_mono_ns: int) -> None:
+        """Starts from the newest book image, if there is a valid one."""
+        self.native.link_up = lib.quote_market_load(self.native)
+        self.native.link_mono_ns = now_mono_ns
+
+    def set_rules(self, quote: QuoteConfig, rules: Any, started_at_ms: int) -> None:
+        """Takes the market's own terms (``market_rules_record_t``): prices can be computed from here on.
+
+        Raises horizon.MissingDateError, or ValueError for parameters the kernel refuses.
+        """
+        days = horizon.lifecycle_days(
+            created_ms=rules.created_ms,
+            trading_start_ms=rules.trading_start_ms,
+            trading_end_ms=rules.trading_end_ms,
+            resolution_ms=rules.resolution_ms,
+        )
+        terms = MarketTerms(
+            gamma=horizon.gamma(quote, days),
+            maker_fee_bps=rules.maker_fee_bps,
+            taker_fee_bps=rules.taker_fee_bps,
+            min_price_e4=rules.min_price_cents * 100,
+            max_price_e4=rules.max_price_cents * 100,
+        )
+        self._params = native_params(price_params(quote, terms))
+        self.native.params = self._params
+        inputs = self.inputs
+        inputs.started_at_ms = started_at_ms
+        inputs.trading_end_ms = horizon.quoting_end_ms(
+            trading_end_ms=rules.trading_end_ms, resolution_ms=rules.resolution_ms
+        )
+        inputs.anchor_cents = float(quote.initial_price_cents)
+        inputs.spread_multiplier = 1.0
+        inputs.size_scale = 1.0
+        inputs.phase = lib.QUOTE_STABILIZATION
+        inputs.sides = lib.QUOTE_SIDES_BOTH
+
+    def set_stock(self, stock: Stock) -> None:
+        self.inputs.yes_lots = stock.yes_volume
+        self.inputs.no_lots = stock.no_volume
+
+    def set_own(self, side: Side, price_cents: int, shares: int) -> None:
+        """Our own size on a level, so that pricing sees the book without us (§3.2)."""
+        lib.orderbook_set_own(self.book, side, price_cents, shares)
+
+    def clear_own(self) -> None:
+        lib.orderbook_clear_own(self.book)
+
+    def compute(self, unix_ms: int) -> None:
+        """Recomputes the target for timers and changed inputs; messages do so by themselves."""
+        lib.quote_market_compute(self.native, unix_ms)
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``fair`` and ``target`` hold a decision."""
+        return bool(self._params != ffi.NULL and self.fair.fair_price_cents and self.native.last_code >= 0)
+
+    @property
+    def gamma(self) -> float:
+        return float(self._params.gamma) if self._params != ffi.NULL else 0.0
+
+    @property
+    def touch_bid_cents(self) -> int:
+        """Target's best bid; 0 when it has none."""
+        return int(self.target.bids[0].price_ticks) if self.target.bid_count else 0
+
+    @property
+    def touch_ask_cents(self) -> int:
+        """Target's best ask; 0 when it has none."""
+        return int(self.target.asks[0].price_ticks) if self.target.ask_count else 0
