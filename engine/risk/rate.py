@@ -1,0 +1,47 @@
+"""Token buckets that keep a fixed-window limit whatever the window's phase. Pure: time is an argument.
+
+A venue that counts requests in fixed minutes sees, in any minute, at most what the bucket held at its
+start plus what it gained: with a third of the limit as capacity and two thirds gained per minute, never
+more than the limit. Tokens are counted in integer token-nanoseconds, so nothing is lost to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+WINDOW_NS: Final = 60_000_000_000
+
+
+class TokenBucket:
+    """Requests allowed by ``limit_per_minute``; starts full."""
+
+    def __init__(self, limit_per_minute: int, now_mono_ns: int) -> None:
+        if limit_per_minute < 3:
+            raise ValueError(f"limit_per_minute={limit_per_minute}, at least 3 is needed to fill a bucket")
+        self.capacity: Final = limit_per_minute // 3
+        self._gain_per_window: Final = limit_per_minute - self.capacity
+        # one token is WINDOW_NS units; each nanosecond gains _gain_per_window units
+        self._units = self.capacity * WINDOW_NS
+        self._at_mono_ns = now_mono_ns
+        self._shut_until_mono_ns = 0
+
+    def tokens(self, now_mono_ns: int) -> int:
+        """Requests that may be sent now; 0 while shut, negative never."""
+        if now_mono_ns < self._shut_until_mono_ns:
+            return 0
+        self._gain(now_mono_ns)
+        return max(0, self._units // WINDOW_NS)
+
+    def take(self, now_mono_ns: int) -> None:
+        """Accounts for one request that goes out. A resend that must go may overdraw the bucket."""
+        self._gain(now_mono_ns)
+        self._units -= WINDOW_NS
+
+    def shut(self, until_mono_ns: int) -> None:
+        """The venue said 429: nothing goes out before ``until_mono_ns``."""
+        self._shut_until_mono_ns = max(self._shut_until_mono_ns, until_mono_ns)
+
+    def _gain(self, now_mono_ns: int) -> None:
+        elapsed_ns = max(0, now_mono_ns - self._at_mono_ns)
+        self._at_mono_ns = max(self._at_mono_ns, now_mono_ns)
+        self._units = min(self.capacity * WINDOW_NS, self._units + elapsed_ns * self._gain_per_window)

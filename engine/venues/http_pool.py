@@ -1,0 +1,347 @@
+"""Keep-alive HTTP/1.1 to one host, with a send that is one step: check, write, nothing in between.
+
+The order gateway needs three things of its HTTP client that a general one hides: the last pre-trade check
+and the socket write happen with no await between them; it is known for certain whether any byte of a request
+was handed to the socket; cancels are never behind orders, nor orders behind queries. So connections are
+plain asyncio protocols (one request at a time each, parsed by llhttp), and the pool hands them out by
+class.
+
+Deadlines cover a request from asking for a connection to the last byte of its answer. Redirects, proxies,
+cookies and decompression do not exist here. Heads and bodies are capped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+import httptools
+from msgspec import Struct
+
+from engine._native import lib
+
+BODY_BYTES_MAX: Final = 8 << 20
+HEAD_BYTES_MAX: Final = 64 << 10
+WAITING_MAX: Final = 4_096  # requests of one class that may wait for a connection
+IDLE_NS_MAX: Final = 4_000_000_000  # servers commonly close after 5 s; a request must not race with that
+
+
+class RequestClass(IntEnum):
+    """Who goes first when connections are short; a lower class never waits for a higher one."""
+
+    CANCEL = 0
+    ORDER = 1
+    QUERY = 2
+
+
+class Reply(Struct, frozen=True, kw_only=True, gc=False):
+    """A whole HTTP answer."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None  # header Retry-After, when it is a number of seconds
+    rate_reset_unix_s: int | None  # header X-RateLimit-Reset
+    sent_mono_ns: int  # just before the request's bytes were handed to the socket
+
+
+class NotSentError(Exception):
+    """No byte of the request was handed to the socket: nothing can have happened."""
+
+
+class LostAnswerError(Exception):
+    """The request was handed to the socket and no whole answer came: its outcome is unknown."""
+
+    def __init__(self, reason: str, sent_mono_ns: int) -> None:
+        super().__init__(reason)
+        self.sent_mono_ns = sent_mono_ns
+
+
+class _Connection(asyncio.Protocol):
+    """One TCP or TLS connection: at most one request under way."""
+
+    def __init__(self) -> None:
+        self.idle_since_mono_ns = 0
+        self.sent_mono_ns = 0
+        self.reusable = True
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[Reply] | None = None
+        self._head_bytes = 0
+        self._start_answer()
+
+    def _start_answer(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._retry_after_s: float | None = None
+        self._rate_reset_unix_s: int | None = None
+
+    def send(self, request: bytes) -> asyncio.Future[Reply]:
+        """Hands the request's bytes to the socket; the answer's future fails with LostAnswerError."""
+        assert self._transport is not None
+        assert self._answer is None
+        self._start_answer()
+        self._answer = asyncio.get_running_loop().create_future()
+        self.sent_mono_ns = lib.mono_now_ns()
+        self._transport.write(request)
+        return self._answer
+
+    def abort(self) -> None:
+        """Drops the connection; an answer still awaited is lost."""
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+        self._fail("connection dropped")
+
+    @property
+    def usable(self) -> bool:
+        return self.reusable and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def busy(self) -> bool:
+        return self._answer is not None
+
+    def _fail(self, reason: str) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(LostAnswerError(reason, self.sent_mono_ns))
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:  # nothing was asked: this is no HTTP server we can talk to
+            self.abort()
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(f"answer is not HTTP/1.1: {error}")
+            self.abort()
+            return
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._fail(f"answer's head exceeds {HEAD_BYTES_MAX} bytes")
+            self.abort()
+
+    def eof_received(self) -> bool:
+        return False  # close our side too
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        self._fail(f"connection lost: {exc}" if exc else "connection closed before the whole answer")
+
+    # -- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._answer is None:  # an answer nobody asked for must not meet the next request
+            self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        lowered = name.lower()
+        if lowered == b"retry-after" and value.isdigit():
+            self._retry_after_s = float(value)
+        elif lowered == b"x-ratelimit-reset" and value.isdigit():
+            self._rate_reset_unix_s = int(value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > BODY_BYTES_MAX:
+            self._fail(f"answer's body exceeds {BODY_BYTES_MAX} bytes")
+            self.abort()
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # an interim answer: the real one follows
+            self._start_answer()
+            return
+        if not self._parser.should_keep_alive():
+            self.reusable = False
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_result(
+                Reply(
+                    status=status,
+                    body=b"".join(self._body),
+                    retry_after_s=self._retry_after_s,
+                    rate_reset_unix_s=self._rate_reset_unix_s,
+                    sent_mono_ns=self.sent_mono_ns,
+                )
+            )
+
+
+class _Lane:
+    """The requests of one class: how many may be under way, who waits."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+
+class HttpPool:
+    """Up to ``connections`` connections to the host of ``url`` (scheme and authority only).
+
+    A quarter of them is kept for cancels, and queries together get another quarter at most, so a venue
+    that is slow to place or to list cannot keep a cancel from being sent.
+    """
+
+    def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"{url!r} is not http://HOST[:PORT] or https://HOST[:PORT]")
+        self.authority: Final = parts.netloc.encode()
+        self._host: Final = parts.hostname
+        self._port: Final = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context()
+            self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._timeout_s: Final = timeout_s
+        self._limit: Final = connections
+        reserved = max(1, connections // 4) if connections > 1 else 0
+        self._lanes: Final = {
+            RequestClass.CANCEL: _Lane(connections),
+            RequestClass.ORDER: _Lane(connections - reserved),
+            RequestClass.QUERY: _Lane(max(1, connections // 4)),
+        }
+        self._used = 0
+        self._idle: list[_Connection] = []  # last used last: the warmest is taken first
+        self._open: set[_Connection] = set()
+        self._closed = False
+
+    async def send(
+        self, request_class: RequestClass, request: bytes, *, gate: Callable[[], int | None] | None = None
+    ) -> Reply | int:
+        """One request, a whole one as bytes; its answer, or what ``gate`` returned instead of None.
+
+        ``gate`` runs immediately before the bytes go out, with no other code between, and stops them by
+        returning a code. NotSentError: no connection, or the deadline passed before one was free.
+        LostAnswerError: no whole answer, or the deadline passed while waiting for it.
+        """
+        sent_mono_ns = 0
+        connection: _Connection | None = None
+        lane = self._lanes[request_class]
+        entered = False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._enter(lane)
+                entered = True
+                connection = self._warm() or await self._connect()
+                if gate is not None and (declined := gate()) is not None:
+                    return declined
+                answer = connection.send(request)
+                sent_mono_ns = connection.sent_mono_ns
+                return await answer
+        except TimeoutError:
+            if sent_mono_ns == 0:
+                raise NotSentError(f"no connection within {self._timeout_s:g} s") from None
+            raise LostAnswerError(f"no answer within {self._timeout_s:g} s", sent_mono_ns) from None
+        except OSError as error:
+            if sent_mono_ns == 0:
+                raise NotSentError(f"cannot connect: {error}") from None
+            raise LostAnswerError(str(error), sent_mono_ns) from None
+        finally:
+            if connection is not None:
+                self._give_back(connection)
+            if entered:
+                self._leave(lane)
+
+    def close_idle(self, now_mono_ns: int) -> None:
+        """Closes connections nobody used for IDLE_NS_MAX; called about once a second."""
+        kept = []
+        for connection in self._idle:
+            if connection.usable and now_mono_ns - connection.idle_since_mono_ns < IDLE_NS_MAX:
+                kept.append(connection)
+            else:
+                connection.abort()
+                self._open.discard(connection)
+        self._idle = kept
+
+    def close(self) -> None:
+        """Drops every connection; requests under way lose their answers, later ones are not sent."""
+        self._closed = True
+        for connection in self._open:
+            connection.abort()
+        self._open.clear()
+        self._idle.clear()
+
+    # -- lanes
+
+    async def _enter(self, lane: _Lane) -> None:
+        if self._closed:
+            raise NotSentError("the pool is closed")
+        if lane.used < lane.limit and self._used < self._limit and not lane.waiting:
+            lane.used += 1
+            self._used += 1
+            return
+        if len(lane.waiting) >= WAITING_MAX:
+            raise NotSentError(f"{WAITING_MAX} requests wait already")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was our turn already: pass it on
+                self._leave(lane)
+            elif turn in lane.waiting:
+                lane.waiting.remove(turn)
+            raise
+
+    def _leave(self, lane: _Lane) -> None:
+        lane.used -= 1
+        self._used -= 1
+        for candidate in self._lanes.values():  # in order of class
+            while candidate.waiting and candidate.used < candidate.limit and self._used < self._limit:
+                turn = candidate.waiting.popleft()
+                if not turn.done():
+                    candidate.used += 1
+                    self._used += 1
+                    turn.set_result(None)
+
+    # -- connections
+
+    def _warm(self) -> _Connection | None:
+        oldest_mono_ns = lib.mono_now_ns() - IDLE_NS_MAX
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since_mono_ns > oldest_mono_ns:
+                return connection
+            connection.abort()
+            self._open.discard(connection)
+        return None
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            _Connection,
+            self._host,
+            self._port,
+            ssl=self._tls,
+            server_hostname=self._host if self._tls is not None else None,
+        )
+        self._open.add(connection)
+        return connection
+
+    def _give_back(self, connection: _Connection) -> None:
+        if connection.usable and not connection.busy and not self._closed:
+            connection.idle_since_mono_ns = lib.mono_now_ns()
+            self._idle.append(connection)
+        else:
+            connection.abort()
+            self._open.discard(connection)

@@ -1,0 +1,324 @@
+"""The platform's REST API as the gateway calls it: one request, one classified outcome (market-making §6).
+
+Every mutating call ends in exactly one of
+
+* ``Answered``: the venue did it and said what it did;
+* ``Refused``: the venue said no; nothing changed (replace 6001 apart, which says what did);
+* ``NotSent``: no byte left this process; nothing can have changed;
+* ``Unknown``: bytes left and no intelligible answer came. The caller must find out, never guess.
+
+Reads return their value or raise ``ReadError``: a failed read is not an empty answer. A token the venue
+refuses is renewed once and the request repeated once; the refused one did nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+from msgspec import Struct
+
+from engine.events import LocalReject
+from engine.venues import platform_wire as wire
+from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
+from engine.venues.platform_session import PlatformSession, SessionError
+
+T = TypeVar("T")
+Gate = Callable[[], LocalReject | None]
+
+PAGE_ITEMS: Final = 100
+HTTP_UNAUTHORIZED: Final = 401
+
+# platform §1.6
+NO_CASH: Final = 2001
+MARKET_UNKNOWN: Final = 3001
+MARKET_NOT_ACTIVE: Final = 3002
+ORDER_UNKNOWN: Final = 4004
+CLIENT_ID_REUSED: Final = 4005
+NOT_CANCELLABLE: Final = 4006
+REPLACE_PARTLY_FILLED: Final = 6001
+REPLACE_UNKNOWN: Final = 6002
+REPLACE_FILLED: Final = 6003
+REPLACE_NOT_OURS: Final = 6004
+KEY_REUSED: Final = 6006
+AMM_RUNNING: Final = 6007
+RATE_LIMITED: Final = 9001
+
+
+class Answered(Struct, Generic[T], frozen=True, kw_only=True, gc=False):
+    data: T
+    sent_mono_ns: int
+
+
+class Refused(Struct, frozen=True, kw_only=True, gc=False):
+    code: int  # §1.6; the HTTP status where the body names none
+    status: int
+    message: str
+    sent_mono_ns: int
+    data: wire.RefusalData | None = None
+    retry_after_s: float | None = None
+    rate_reset_unix_s: int | None = None
+
+
+class NotSent(Struct, frozen=True, kw_only=True, gc=False):
+    code: LocalReject  # the gate's reason; NOT_READY when no connection or token could be had
+    reason: str = ""
+
+
+class Unknown(Struct, frozen=True, kw_only=True, gc=False):
+    reason: str
+    sent_mono_ns: int
+
+
+Outcome = Answered[T] | Refused | NotSent | Unknown
+
+
+class ReadError(Exception):
+    """A query that brought no answer, or a refusal; ``code`` is the venue's, 0 when none came."""
+
+    def __init__(self, what: str, reason: str, code: int = 0) -> None:
+        super().__init__(f"{what}: {reason}")
+        self.code = code
+
+
+_REFUSAL: Final = msgspec.json.Decoder(wire.RefusalEnvelope)
+_REFUSAL_DATA: Final = msgspec.json.Decoder(wire.RefusalData | None)
+_PLACED: Final = msgspec.json.Decoder(wire.Envelope[wire.PlacedOrder])
+_REPLACED: Final = msgspec.json.Decoder(wire.Envelope[wire.ReplacedOrder])
+_CANCELLED: Final = msgspec.json.Decoder(wire.Envelope[wire.CancelledOrder])
+_BATCH: Final = msgspec.json.Decoder(wire.Envelope[wire.BatchCancelled])
+_SUPPLIED: Final = msgspec.json.Decoder(wire.Envelope[wire.Supplied])
+_STARTED: Final = msgspec.json.Decoder(wire.Envelope[wire.AmmStarted])
+_DEPOSITED: Final = msgspec.json.Decoder(wire.Envelope[wire.Deposited])
+_BALANCE: Final = msgspec.json.Decoder(wire.Envelope[wire.Balance])
+_LEDGER: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.LedgerEntry]])
+_MARKETS: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.MarketSummary]])
+_MARKET: Final = msgspec.json.Decoder(wire.Envelope[wire.MarketDetail])
+_ORDERS: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.VenueOrder]])
+_ORDER: Final = msgspec.json.Decoder(wire.Envelope[wire.FoundOrder])
+_POSITION: Final = msgspec.json.Decoder(wire.Envelope[wire.Position])
+_TRADES: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.AccountTrade]])
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+def _path(*segments: str) -> str:
+    return "/" + "/".join(quote(segment, safe="") for segment in segments)
+
+
+def _page_query(cursor: str, filters: dict[str, str]) -> str:
+    query = {"limit": str(PAGE_ITEMS), **{key: value for key, value in filters.items() if value}}
+    if cursor:
+        query["cursor"] = cursor
+    return urlencode(query)
+
+
+class PlatformRest:
+    """One account's REST calls over ``pool``, authorised by ``session``; both stay the caller's.
+
+    ``requests`` counts requests handed to the socket, ``errors`` those without an intelligible answer
+    and 5xx, ``rate_limited`` answers 429.
+    """
+
+    def __init__(self, pool: HttpPool, session: PlatformSession) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.rate_limited = 0
+        self._pool: Final = pool
+        self._session: Final = session
+        self._token = ""
+        self._head_after_path = b""
+
+    # -- orders
+
+    async def place(self, body: bytes, *, gate: Gate) -> Outcome[wire.PlacedOrder]:
+        """POST /orders with an encoded NewOrder."""
+        return await self._mutate(RequestClass.ORDER, "/orders", body, _PLACED, gate)
+
+    async def replace(self, body: bytes, *, gate: Gate) -> Outcome[wire.ReplacedOrder]:
+        """POST /amm/orders/replace with an encoded ReplaceBody."""
+        return await self._mutate(RequestClass.ORDER, "/amm/orders/replace", body, _REPLACED, gate)
+
+    async def cancel(self, order_id: str) -> Outcome[wire.CancelledOrder]:
+        path = _path("orders", order_id, "cancel")
+        return await self._mutate(RequestClass.CANCEL, path, b"", _CANCELLED)
+
+    async def batch_cancel(self, market_id: str, scope: wire.ScopeName) -> Outcome[wire.BatchCancelled]:
+        body = _ENCODER.encode(wire.BatchCancelBody(market_id=market_id, cancel_scope=scope))
+        return await self._mutate(RequestClass.CANCEL, "/amm/orders/batch-cancel", body, _BATCH)
+
+    # -- supply and funds
+
+    async def mint(self, body: wire.SupplyBody, *, gate: Gate | None = None) -> Outcome[wire.Supplied]:
+        return await self._mutate(RequestClass.ORDER, "/amm/mint", _ENCODER.encode(body), _SUPPLIED, gate)
+
+    async def burn(self, body: wire.SupplyBody, *, gate: Gate | None = None) -> Outcome[wire.Supplied]:
+        return await self._mutate(RequestClass.ORDER, "/amm/burn", _ENCODER.encode(body), _SUPPLIED, gate)
+
+    async def start_amm(self, body: wire.AmmStartBody) -> Outcome[wire.AmmStarted]:
+        return await self._mutate(RequestClass.ORDER, "/admin/amm/start", _ENCODER.encode(body), _STARTED)
+
+    async def deposit(self, amount_cents: int) -> Outcome[wire.Deposited]:
+        body = _ENCODER.encode(wire.DepositBody(amount_cents=amount_cents))
+        return await self._mutate(RequestClass.ORDER, "/account/deposit", body, _DEPOSITED)
+
+    # -- reads
+
+    async def balance(self) -> wire.Balance:
+        return (await self._read("/account/balance", _BALANCE)).data
+
+    async def ledger(self, market_id: str, cursor: str = "") -> wire.Page[wire.LedgerEntry]:
+        query = _page_query(cursor, {"market_id": market_id})
+        return (await self._read(f"/account/ledger?{query}", _LEDGER)).data
+
+    async def markets(self, cursor: str = "") -> wire.Page[wire.MarketSummary]:
+        return (await self._read(f"/markets?{_page_query(cursor, {'status': 'ALL'})}", _MARKETS)).data
+
+    async def market(self, market_id: str) -> wire.MarketDetail:
+        return (await self._read(_path("markets", market_id), _MARKET)).data
+
+    async def position(self, market_id: str) -> wire.Position:
+        return (await self._read(_path("positions", market_id), _POSITION)).data
+
+    async def orders(
+        self, *, market_id: str = "", live_only: bool = False, cursor: str = ""
+    ) -> wire.Page[wire.VenueOrder]:
+        """Orders of ours, newest first: of one market or all, live ones or all."""
+        status = "OPEN,PARTIALLY_FILLED" if live_only else ""
+        query = _page_query(cursor, {"market_id": market_id, "status": status})
+        return (await self._read(f"/orders?{query}", _ORDERS)).data
+
+    async def live_orders(self, market_id: str = "") -> list[wire.VenueOrder]:
+        """All pages of our live orders, of one market or of the account."""
+        found: list[wire.VenueOrder] = []
+        cursor = ""
+        while True:
+            page = await self.orders(market_id=market_id, live_only=True, cursor=cursor)
+            found += page.items
+            if not page.has_more or not page.next_cursor:
+                return found
+            cursor = page.next_cursor
+
+    async def order(self, order_id: str) -> wire.VenueOrder | None:
+        """One order of ours; None when the venue says it knows none by this id."""
+        try:
+            return (await self._read(_path("orders", order_id), _ORDER)).data.order
+        except ReadError as error:
+            if error.code == ORDER_UNKNOWN:
+                return None
+            raise
+
+    async def trades(self, *, market_id: str = "", cursor: str = "") -> wire.Page[wire.AccountTrade]:
+        """Legs of ours, newest first."""
+        query = _page_query(cursor, {"market_id": market_id})
+        return (await self._read(f"/trades?{query}", _TRADES)).data
+
+    # -- transport
+
+    async def _mutate(
+        self,
+        request_class: RequestClass,
+        path: str,
+        body: bytes,
+        decoder: msgspec.json.Decoder[wire.Envelope[T]],
+        gate: Gate | None = None,
+    ) -> Outcome[T]:
+        try:
+            reply = await self._send(request_class, b"POST", path, body, gate)
+        except (NotSentError, SessionError) as error:
+            return NotSent(code=LocalReject.NOT_READY, reason=str(error))
+        except LostAnswerError as error:
+            return Unknown(reason=str(error), sent_mono_ns=error.sent_mono_ns)
+        if not isinstance(reply, Reply):
+            return NotSent(code=LocalReject(reply))
+        return self._classify(reply, decoder)
+
+    def _classify(self, reply: Reply, decoder: msgspec.json.Decoder[wire.Envelope[T]]) -> Outcome[T]:
+        if 200 <= reply.status < 300:
+            try:
+                return Answered(data=decoder.decode(reply.body).data, sent_mono_ns=reply.sent_mono_ns)
+            except msgspec.MsgspecError as error:
+                self.errors += 1
+                return Unknown(reason=f"HTTP {reply.status}: {error}", sent_mono_ns=reply.sent_mono_ns)
+        # 408 and redirects say nothing about what happened, and neither does any 5xx
+        if not 400 <= reply.status < 500 or reply.status == 408:
+            self.errors += 1
+            return Unknown(reason=f"HTTP {reply.status}", sent_mono_ns=reply.sent_mono_ns)
+        if reply.status == 429:
+            self.rate_limited += 1
+        code, message, data = reply.status, "", None
+        try:
+            refusal = _REFUSAL.decode(reply.body)
+            code, message = refusal.code, refusal.message
+            data = _REFUSAL_DATA.decode(refusal.data)
+        except msgspec.MsgspecError:
+            message = message or "no readable body"
+        return Refused(
+            code=RATE_LIMITED if reply.status == 429 else code,
+            status=reply.status,
+            message=message[:200],
+            sent_mono_ns=reply.sent_mono_ns,
+            data=data,
+            retry_after_s=reply.retry_after_s,
+            rate_reset_unix_s=reply.rate_reset_unix_s,
+        )
+
+    async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
+        try:
+            reply = await self._send(RequestClass.QUERY, b"GET", path, b"", None)
+        except (NotSentError, LostAnswerError, SessionError) as error:
+            raise ReadError(path, str(error)) from None
+        assert isinstance(reply, Reply)
+        if reply.status == 200:
+            try:
+                return decoder.decode(reply.body)
+            except msgspec.MsgspecError as error:
+                self.errors += 1
+                raise ReadError(path, f"unreadable answer: {error}") from None
+        if reply.status >= 500:
+            self.errors += 1
+        elif reply.status == 429:
+            self.rate_limited += 1
+        try:
+            refusal = _REFUSAL.decode(reply.body)
+        except msgspec.MsgspecError:
+            raise ReadError(path, f"HTTP {reply.status}", reply.status) from None
+        raise ReadError(path, f"HTTP {reply.status}, code {refusal.code}", refusal.code)
+
+    async def _send(
+        self, request_class: RequestClass, method: bytes, path: str, body: bytes, gate: Gate | None
+    ) -> Reply | int:
+        token = await self._session.token()
+        reply = await self._send_with(token, request_class, method, path, body, gate)
+        if isinstance(reply, Reply) and reply.status == HTTP_UNAUTHORIZED:
+            token = await self._session.renew(token)
+            reply = await self._send_with(token, request_class, method, path, body, gate)
+        return reply
+
+    async def _send_with(
+        self,
+        token: str,
+        request_class: RequestClass,
+        method: bytes,
+        path: str,
+        body: bytes,
+        gate: Gate | None,
+    ) -> Reply | int:
+        if token != self._token:
+            self._token = token
+            self._head_after_path = (
+                b" HTTP/1.1\r\nHost: " + self._pool.authority + b"\r\nAuthorization: Bearer " + token.encode()
+            ) + b"\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
+        head = b"%b /api/v1%b%b%d\r\n\r\n" % (method, path.encode(), self._head_after_path, len(body))
+        self.requests += 1
+        try:
+            return await self._pool.send(request_class, head + body, gate=gate)
+        except LostAnswerError:
+            self.errors += 1
+            raise
+
+
+def encoded(body: Struct) -> bytes:
+    """A request body as the bytes that every resend repeats."""
+    return _ENCODER.encode(body)
