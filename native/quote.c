@@ -450,6 +450,12 @@ static int64_t passive_touch(const orderbook_t *book, const quote_inputs_t *inpu
     return touch_tick >= other_ticks ? other_ticks - 1 : touch_tick;
 }
 
+/* For showing: a touch outside the grid is the bound it passed. */
+static int32_t shown_touch(const price_grid_t *grid, int64_t touch_tick) {
+    int64_t last_tick = grid->tick_count - 1;
+    return (int32_t)(touch_tick < 0 ? 0 : touch_tick > last_tick ? last_tick : touch_tick);
+}
+
 void quote_ladder(const quote_params_t *params, const orderbook_t *book, const quote_inputs_t *inputs,
                   const quote_fair_t *fair, quote_target_t *target) {
     const price_grid_t *grid = &book->grid;
@@ -461,14 +467,14 @@ void quote_ladder(const quote_params_t *params, const orderbook_t *book, const q
     if (inputs->sides & QUOTE_SIDES_ASK) {
         int64_t touch = tick_up(grid, reservation + fair->half_spread_ask_cents - discount);
         touch = passive_touch(book, inputs, ORDERBOOK_ASK, touch);
-        target->touch_ask_ticks = (int32_t)touch;
+        target->touch_ask_ticks = shown_touch(grid, touch);
         target->ask_count =
             fill_levels(params, inputs, grid, ORDERBOOK_ASK, touch, fair->inventory_skew, target->asks);
     }
     if (inputs->sides & QUOTE_SIDES_BID) {
         int64_t touch = tick_dn(grid, reservation - fair->half_spread_bid_cents + discount);
         touch = passive_touch(book, inputs, ORDERBOOK_BID, touch);
-        target->touch_bid_ticks = (int32_t)touch;
+        target->touch_bid_ticks = shown_touch(grid, touch);
         target->bid_count =
             fill_levels(params, inputs, grid, ORDERBOOK_BID, touch, -fair->inventory_skew, target->bids);
     }

@@ -15,8 +15,8 @@
  *
  * Rounding (market-making.md, conventions): up(x) = ceil(x - 1e-9), dn(x) = floor(x + 1e-9), rhu(x) = floor(x + 0.5);
  * on a grid, up(x) is the first tick whose price is >= x - 1e-9 and dn(x) the last whose price is <= x + 1e-9. Where
- * that leaves the grid, its first and last segments are continued, so a touch may lie outside; such levels are then
- * dropped, never clamped. "One cent behind" of the specification is one tick of the market's grid.
+ * that leaves the grid, its first and last segments are continued: levels out there are dropped, never clamped. "One
+ * cent behind" of the specification is one tick of the market's grid.
  */
 #ifndef COREQUOTE_QUOTE_H
 #define COREQUOTE_QUOTE_H
@@ -168,7 +168,7 @@ typedef struct {
 /* The ladder to show, best level first. Levels the limits dropped are not in it, so asks[0] is not always the touch.
  * Entries past a count are zero: two targets are equal exactly when their bytes are. */
 typedef struct {
-    int32_t touch_bid_ticks;       /* after the passive rule; may lie outside the grid; ORDERBOOK_NO_TICK: side off */
+    int32_t touch_bid_ticks;       /* after the passive rule, at most the grid's bound; ORDERBOOK_NO_TICK: side off */
     int32_t touch_ask_ticks;
     int32_t bid_count;
     int32_t ask_count;

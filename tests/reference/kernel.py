@@ -1,12 +1,15 @@
-"""The C book as the tests hold it: memory, pointer, and results as plain Python values."""
+"""The C kernels as the tests hold them: memory, pointers, and results as plain Python values."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import Any
 
 from engine._native import ffi, lib
 
+from engine.quoting.pricing import PriceParams, native_params
 from tests.reference.orderbook import Segment
+from tests.reference.quote import Fair, Inputs, Target
 
 CENTS: tuple[Segment, ...] = ((101, 0, 100),)
 TENTHS: tuple[Segment, ...] = ((1001, 0, 10),)
@@ -75,3 +78,59 @@ class KernelBook:
 def depth_values(depth: Any) -> tuple[int, int, int, int]:
     """(lots, value, number of levels, worst tick) as the reference gives them."""
     return (depth.lots, depth.value_high << 64 | depth.value_low, depth.level_count, depth.worst_ticks)
+
+
+class KernelQuote:
+    """The C price arithmetic beside a book: parameters, trades and output in their own memory."""
+
+    def __init__(self, params: PriceParams, posterior_cents: float) -> None:
+        self.params = native_params(params)
+        self.trades = ffi.new("quote_trades_t *")
+        assert lib.quote_trades_init(self.trades, posterior_cents) == lib.QUOTE_SAME
+        self.output = ffi.new("quote_output_t *")
+
+    def on_trade(self, price_e4: int, aggressor: int, now_ms: int) -> None:
+        code = lib.quote_on_trade(self.trades, self.params, price_e4, aggressor, now_ms)
+        assert code == lib.QUOTE_CHANGED
+
+    def compute(self, book: KernelBook, inputs: Inputs) -> int:
+        code: int = lib.quote_compute(
+            self.params, self.trades, book.pointer, native_inputs(inputs), self.output
+        )
+        return code
+
+    def fair(self) -> Fair:
+        return fair_values(self.output.fair)
+
+    def target(self) -> Target:
+        return target_values(self.output.target)
+
+
+def native_inputs(inputs: Inputs) -> Any:
+    """A ``quote_inputs_t *``."""
+    return ffi.new("quote_inputs_t *", asdict(inputs))
+
+
+def native_fair(fair: Fair) -> Any:
+    """A ``quote_fair_t *``."""
+    return ffi.new("quote_fair_t *", asdict(fair))
+
+
+def fair_values(native: Any) -> Fair:
+    return Fair(**{field.name: getattr(native, field.name) for field in fields(Fair)})
+
+
+def target_values(native: Any) -> Target:
+    """The levels, and proof that the rest of the arrays is zero."""
+    off = lib.ORDERBOOK_NO_TICK
+    ladders = []
+    for levels, count in ((native.bids, native.bid_count), (native.asks, native.ask_count)):
+        assert 0 <= count <= lib.QUOTE_LEVELS_MAX
+        assert all(levels[i].price_ticks == levels[i].lots == 0 for i in range(count, lib.QUOTE_LEVELS_MAX))
+        ladders.append([(levels[i].price_ticks, levels[i].lots) for i in range(count)])
+    return Target(
+        None if native.touch_bid_ticks == off else native.touch_bid_ticks,
+        None if native.touch_ask_ticks == off else native.touch_ask_ticks,
+        ladders[0],
+        ladders[1],
+    )
