@@ -418,7 +418,11 @@ class ExchangeClient:
 async def _pushes(stream: aiohttp.ClientWebSocketResponse) -> AsyncIterator[TradePush]:
     async for message in stream:
         if message.type is aiohttp.WSMsgType.TEXT:
-            yield _PUSH_DECODER.decode(message.data)
+            try:
+                push = _PUSH_DECODER.decode(message.data)
+            except msgspec.DecodeError as error:
+                raise UnreachableError(f"trades stream: foreign frame: {error}") from error
+            yield push
 
 
 def _words(error: BaseException) -> str:

@@ -5,25 +5,31 @@ environment, logs one JSON line per event to stderr (stdout belongs to the parti
 Ctrl-C when it was started by hand, is asked to stop through an event.
 """
 
+import argparse
 import asyncio
 import logging
 import os
 import random
+import secrets
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
+import aiohttp
 import msgspec
 import structlog
 import uvloop
 
 from engine.paper.client import (
     BAD_CREDENTIALS,
+    NOT_CANCELLABLE,
+    ORDER_UNKNOWN,
     ExchangeClient,
     RateLimitedError,
     RefusedError,
     UnreachableError,
+    open_session,
 )
 from engine.paper.lifetime import ParentGoneError, bind_to_parent
 
@@ -32,28 +38,62 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_CONFIG: Final = 78
 
+LEAVE_S_MAX: Final = 1.5
+"""A participant that is told to stop has this long to take its orders off the book."""
+CALLS_IN_FLIGHT_MAX: Final = 8
+
 BACKOFF_S_MIN: Final = 0.1
 BACKOFF_S_MAX: Final = 3.0
 
 
-def run(name: str, body: Callable[[asyncio.Event], Awaitable[int]]) -> int:
-    """Run ``body(stop)`` to its exit code. What it raises is one line on stderr and ``EXIT_FAILED``."""
+class Participant(Protocol):
+    """What the process around it needs of a participant."""
+
+    async def trade(self) -> int:
+        """Take part until done; returns the exit code. Cancelled when the process is asked to stop."""
+
+    async def leave(self) -> None:
+        """Cancel whatever still rests; called after ``trade`` was stopped."""
+
+
+def run(name: str, enter: Callable[[aiohttp.ClientSession], Participant]) -> int:
+    """Run a participant to its exit code; a stop asked for is a success.
+
+    What the exchange refused, or never answered, ends it with one line on stderr and ``EXIT_FAILED``.
+    """
     configure_logging(name)
     try:
         bind_to_parent()
-        return uvloop.run(_with_stop(body))
+        return uvloop.run(_run(enter))
     except (RefusedError, UnreachableError, ParentGoneError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_FAILED
 
 
-async def _with_stop(body: Callable[[asyncio.Event], Awaitable[int]]) -> int:
+async def _run(enter: Callable[[aiohttp.ClientSession], Participant]) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGINT, stop.set)
-    return await body(stop)
+    async with open_session() as session:
+        participant = enter(session)
+        trading = asyncio.create_task(participant.trade())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({trading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if trading.done():
+                return trading.result()
+        finally:
+            for task in (trading, stopping):
+                task.cancel()
+            await asyncio.wait({trading, stopping})
+        try:
+            async with asyncio.timeout(LEAVE_S_MAX):
+                await participant.leave()
+        except (TimeoutError, RefusedError, UnreachableError) as error:
+            structlog.get_logger().warning("orders_left_behind", reason=str(error) or "out of time")
+    return EXIT_OK
 
 
 def configure_logging(name: str) -> None:
@@ -87,20 +127,47 @@ async def open_account(client: ExchangeClient, *, funds_cents: int) -> None:
         await client.deposit(funds_cents)
 
 
-async def pause(stop: asyncio.Event, duration_s: float) -> bool:
-    """Sleep, but not past a stop. Returns whether it is time to stop."""
-    try:
-        await asyncio.wait_for(stop.wait(), duration_s)
-    except TimeoutError:
-        return False
-    return True
+async def cancel_everything(client: ExchangeClient, market_id: str | None = None) -> int:
+    """Cancel all live orders of the account, in one market or in all; returns how many were still live."""
+    gate = asyncio.Semaphore(CALLS_IN_FLIGHT_MAX)
+
+    async def cancel(order_id: str) -> int:
+        async with gate:
+            try:
+                await client.cancel(order_id)
+            except RefusedError as refusal:
+                if refusal.code not in {NOT_CANCELLABLE, ORDER_UNKNOWN}:
+                    raise
+                return 0
+        return 1
+
+    orders = await client.live_orders(market_id)
+    return sum(await asyncio.gather(*(cancel(order.id) for order in orders)))
+
+
+def new_password() -> str:
+    """A password of the contract's form (upper, lower, digit) that nobody can guess."""
+    return f"Aa1{secrets.token_urlsafe(24)}"
+
+
+def emit(event: str, **fields: object) -> None:
+    """Write one event for the parent to stdout."""
+    sys.stdout.buffer.write(msgspec.json.encode({"event": event, **fields}) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def run_name(text: str) -> str:
+    """Part of the accounts' names: 1..32 letters and digits."""
+    if not (text.isascii() and text.isalnum() and len(text) <= 32):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be 1..32 letters and digits")
+    return text
 
 
 class Backoff:
     """Growing waits with jitter between attempts at an exchange that does not answer."""
 
-    def __init__(self, jitter: random.Random) -> None:
-        self._jitter = jitter
+    def __init__(self) -> None:
+        self._jitter = random.Random()  # noqa: S311 (spreads retries, guards nothing)
         self._attempt = 0
 
     def succeeded(self) -> None:
