@@ -39,7 +39,7 @@ _SLOW_PASS_NS: Final = 10_000_000
 class Quoter:
     """All markets of one worker slot and the loop that serves them."""
 
-    def __init__(self, proc: WorkerProcess) -> None:
+    def __init__(self, proc: WorkerProcess, clock: Clock) -> None:
         self.proc = proc
         arena = proc.arena
         self.worker = proc.row_index - lib.PROCESS_QUOTER_FIRST
@@ -70,11 +70,10 @@ class Quoter:
         self.stopping = False
         self._final_sync = False
         self.markets: dict[int, QuotedMarket] = {}
-        self._load_markets()
+        self._load_markets(clock)
 
-    def _load_markets(self) -> None:
+    def _load_markets(self, clock: Clock) -> None:
         arena = self.proc.arena
-        clock = clocks.now()
         slots = [slot for slot in arena.used_markets() if arena.market_worker(slot) == self.worker]
         venue = self.proc.config.venue
         share = max(1, venue.order_rate_limit // max(1, len(arena.used_markets())))
@@ -243,7 +242,7 @@ class Quoter:
 
 def main() -> int:
     proc = process.start("quoter")
-    quoter = Quoter(proc)
+    quoter = Quoter(proc, clocks.now())
     signal.signal(signal.SIGTERM, lambda *_: quoter.stop())
     _log.info("started", worker=quoter.worker, markets=[m.config.id for m in quoter.markets.values()])
     row = proc.row
