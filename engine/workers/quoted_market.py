@@ -293,12 +293,13 @@ class QuotedMarket:
 
     # ---- decisions ---------------------------------------------------------------------------
 
-    def next_timer_ns(self, clock: Clock) -> int:
-        """Monotonic time at which something here is due even if nothing arrives."""
+    def next_timer_ns(self) -> int:
+        """Monotonic time at which something here is due even if nothing arrives; may lie in the past."""
         due = self._cycle_due_ns
-        for timer in (self._post_fill_until_ns, self._quiet_until_ns):
-            if clock.mono_ns < timer < due:
-                due = timer
+        if self.gates & Gate.POST_FILL:
+            due = min(due, self._post_fill_until_ns)
+        if self._quiet_until_ns:
+            due = min(due, self._quiet_until_ns)
         return due
 
     def decide(self, clock: Clock) -> None:
@@ -307,6 +308,8 @@ class QuotedMarket:
         Raises RingFullError when the gateway no longer takes intents.
         """
         cycle = clock.mono_ns >= self._cycle_due_ns
+        if clock.mono_ns >= self._quiet_until_ns:
+            self._quiet_until_ns = 0
         if cycle:
             self._cycle_due_ns = clock.mono_ns + self.config.quote.quote_interval_ms * 1_000_000
         if cycle or self._requote:
@@ -350,7 +353,7 @@ class QuotedMarket:
             return  # nothing new; what is live stays until the venue's word is in
         elif self.gates & ~Gate.POST_FILL:
             self._pull(clock)
-        elif not self.kernel.ready or clock.mono_ns < self._quiet_until_ns:
+        elif not self.kernel.ready or self._quiet_until_ns:
             return
         elif self.gates & Gate.POST_FILL:
             self._cancel_aggressive(clock)

@@ -136,7 +136,7 @@ class Quoter:
         )
         touched.update(self._news_slots[i] for i in range(self._news_count[0]))
         for slot, market in self.markets.items():
-            if slot in touched or clock.mono_ns >= market.next_timer_ns(clock):
+            if slot in touched or clock.mono_ns >= market.next_timer_ns():
                 self._serve(market, clock)
                 work += 1
         if self._intents_in_pass:
@@ -235,7 +235,7 @@ class Quoter:
         if strategy == "yield":
             os.sched_yield()
             return
-        due = min((market.next_timer_ns(clock) for market in self.markets.values()), default=1 << 62)
+        due = min((market.next_timer_ns() for market in self.markets.values()), default=1 << 62)
         timeout = max(0, min(due - clock.mono_ns, _LONGEST_WAIT_NS))
         lib.bell_wait(self._bell_row, seen, self.proc.config.engine.spin_count, timeout)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +180,8 @@ class Venue:
 
 
 @pytest.fixture
-def venue(tmp_path: Path) -> Iterator[Venue]:
-    yield Venue(tmp_path)
+def venue(tmp_path: Path) -> Venue:
+    return Venue(tmp_path)
 
 
 @pytest.fixture
