@@ -353,11 +353,11 @@ class QuotedMarket:
             return  # nothing new; what is live stays until the venue's word is in
         elif self.gates & ~Gate.POST_FILL:
             self._pull(clock)
-        elif not self.kernel.ready or self._quiet_until_ns:
+        elif not self.kernel.ready:
             return
         elif self.gates & Gate.POST_FILL:
             self._cancel_aggressive(clock)
-        else:
+        elif not self._quiet_until_ns:
             self._look_for_triggers(clock)
             if self._requote:
                 self._quote(clock)
