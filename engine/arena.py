@@ -95,6 +95,7 @@ class Arena:
             fd = os.memfd_create("corequote", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         except (AttributeError, OSError) as error:
             raise ArenaError(f"memfd_create failed ({error}): Linux 3.17 or newer is required") from error
+        os.fchmod(fd, 0o600)  # whoever is handed a read-only descriptor cannot reopen it for writing
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
         with mmap.mmap(fd, size) as memory:
@@ -186,6 +187,19 @@ class Arena:
         """Worker slot that carries the market."""
         return int(lib.cell_load(ffi.addressof(self.market(slot).descriptor, "worker_slot")))
 
+    def place_market(self, slot: int, *, market_id: str, worker: int, tick_count: int) -> None:
+        """Fills a free slot's descriptor; the slot's epoch rises. The supervisor's to call."""
+        descriptor = self.market(slot).descriptor
+        if lib.cell_load(cell(descriptor, "state")) != lib.MARKET_SLOT_FREE:
+            raise ArenaError(f"market slot {slot}: holds {self.market_id(slot)}")
+        ffi.buffer(descriptor.market_id)[:] = padded(market_id, lib.MARKET_ID_BYTES)
+        lib.cell_store(cell(descriptor, "worker_slot"), worker)
+        lib.cell_store(cell(descriptor, "tick_count"), tick_count)
+        lib.cell_add(cell(descriptor, "epoch"), 1)
+        lib.cell_add(cell(self.worker(worker), "market_count"), 1)
+        # last: whoever sees the slot in use sees what it holds
+        lib.cell_store(cell(descriptor, "state"), lib.MARKET_SLOT_USED)
+
     def config_bytes(self, slot: int) -> tuple[int, bytes]:
         """(version, JSON) of a market's effective configuration; version 0 = none written yet."""
         version = ffi.new("uint64_t *")
@@ -202,3 +216,17 @@ class Arena:
 def cell(struct: CData, field: str) -> CData:
     """Pointer to one shared word of a struct, for lib.cell_load and friends."""
     return ffi.addressof(struct, field)
+
+
+_SLOW_PASS_NS: Final = 10_000_000
+
+
+def record_pass(row: CData, *, pass_ns: int, work_count: int) -> None:
+    """Counts one pass of a loop in its own ``process_row_t``; the caller is the row's process."""
+    lib.histogram_record(cell(row, "pass_ns"), pass_ns)
+    lib.cell_add(cell(row, "pass_count"), 1)
+    lib.cell_add(cell(row, "work_count"), work_count)
+    if pass_ns > _SLOW_PASS_NS:
+        lib.cell_add(cell(row, "slow_pass_count"), 1)
+    if pass_ns > lib.cell_load(cell(row, "longest_pass_ns")):
+        lib.cell_store(cell(row, "longest_pass_ns"), pass_ns)

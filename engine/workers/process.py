@@ -8,7 +8,6 @@ run, traced and profiled by hand. The configuration in force is ``DIR/config.jso
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import signal
@@ -19,25 +18,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from engine._native import lib
+from engine import lifeline
+from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError, cell
 from engine.config import EXIT_CONFIG, EXIT_USAGE, Config
 
-_PR_SET_PDEATHSIG: Final = 1
 EXIT_FENCED: Final = 75  # EX_TEMPFAIL: another process has taken this one's place
-EXIT_ORPHAN: Final = 76
 
 CONFIG_FILE: Final = "config.json"
-
-
-def die_with_parent() -> None:
-    """Asks the kernel for SIGKILL when the parent thread dies; exits when it already has."""
-    parent = os.getppid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent or parent == 1:
-        sys.exit(EXIT_ORPHAN)
 
 
 def configure_logging(name: str) -> None:
@@ -48,7 +36,9 @@ def configure_logging(name: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=lambda event, **_: msgspec.json.encode(event).decode()),
+            structlog.processors.JSONRenderer(
+                serializer=lambda event, **_: msgspec.json.encode(event).decode()
+            ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -87,8 +77,13 @@ class WorkerProcess:
         self._heartbeat_cell = cell(self.row, "heartbeat_mono_ns")
         self._cpu_cell = cell(self.row, "cpu")
 
+    def request_stop(self, _signal_number: int = 0, _frame: object = None) -> None:
+        """SIGTERM: the loop looks at ``stopping``. An event-loop process installs a handler of its own, and
+        then looks at ``stopping`` once, for the signal that came before."""
+        self.stopping = True
+
     def attach(self) -> None:
-        """Publishes pid, epoch and first heartbeat: from here on the supervisor watches the heartbeat."""
+        """Publishes epoch and first heartbeat: from here on the supervisor watches the heartbeat."""
         lib.cell_store(cell(self.row, "attached_epoch"), self.row_epoch)
         lib.cell_store(cell(self.row, "state"), lib.PROCESS_STARTING)
         self.beat(lib.mono_now_ns())
@@ -106,7 +101,7 @@ class WorkerProcess:
 
     def count(self, index: int, value: int) -> None:
         """Publishes a counter of this process (indexes: engine/events.py)."""
-        lib.cell_store(cell(self.row.counters[index], "value"), value)
+        lib.cell_store(ffi.addressof(self.row.counters[index]), value)
 
     def record_cpu(self, cpu: int) -> None:
         lib.cell_store(self._cpu_cell, cpu + 1)
@@ -130,8 +125,9 @@ def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
     parser.add_argument("--row", type=int, required=True)
     parser.add_argument("--row-epoch", type=int, required=True)
     parser.add_argument("--bell", type=_parse_bell, action="append", default=[])
+    parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="dies with this process")
     args = parser.parse_args(argv)
-    die_with_parent()
+    lifeline.bind(args.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer, in order
     os.umask(0o077)
     configure_logging(name)
@@ -152,6 +148,7 @@ def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
     except msgspec.ValidationError as error:
         print(f"engine.workers.{name}: {args.run_dir / CONFIG_FILE}: {error}", file=sys.stderr)
         sys.exit(EXIT_CONFIG)
+    # Before attach(): the supervisor sends SIGTERM to attached processes only, so none is ever lost.
+    signal.signal(signal.SIGTERM, process.request_stop)
     process.attach()
     return process
-

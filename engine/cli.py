@@ -1,0 +1,127 @@
+"""The ``corequote`` command, the outermost layer: arguments become calls, errors become exit codes.
+
+Exit codes, the same for every command: 0 done; 1 not everything ended well; 2 usage; 3 nothing
+runs; 78 the configuration, or something it names, cannot be used (starting again will not help).
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from engine import config, rundir, status_view, supervisor, valkey
+from engine.arena import ArenaError
+from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
+
+EXIT_NOT_RUNNING: Final = 3
+
+app = typer.Typer(
+    name="corequote",
+    help="Market-making engine for binary prediction markets.",
+    epilog="Exit codes: 0 done, 1 not everything ended well, 2 usage, 3 nothing runs, 78 configuration.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _fail(message: object, code: int) -> typer.Exit:
+    """Prints the one line that says what is wrong; raise the result."""
+    print(f"corequote: {message}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+@app.command()
+def run(
+    config_file: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="TOML file; config/production.toml explains every setting."),
+    ],
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Private directory (0700) for sockets, logs and the effective configuration; overrides "
+            "engine.run_dir. Without either, a fresh one, removed again after a clean stop.",
+        ),
+    ] = None,
+) -> None:
+    """Run the engine in the foreground against the exchange that CONFIG names.
+
+    Ctrl-C or SIGTERM withdraws every quote, waits until the exchange shows no order of ours, stops all
+    processes and exits.
+
+    Exit codes: 0 clean stop; 1 a process had to be killed, or the last sweep of orders was not confirmed;
+    2 usage; 78 configuration.
+    """
+    try:
+        loaded = config.load(config_file)
+        configured = run_dir or (Path(loaded.engine.run_dir) if loaded.engine.run_dir else None)
+        directory = rundir.RunDirectory.claim(configured)
+    except (ConfigError, rundir.RunDirError) as error:
+        raise _fail(error, EXIT_CONFIG) from None
+    code = EXIT_CONFIG
+    try:
+        code = supervisor.Supervisor(loaded, directory, console=_print_line).run()
+    except (ConfigError, ArenaError, valkey.ValkeyError) as error:
+        raise _fail(error, EXIT_CONFIG) from None
+    finally:
+        directory.release(remove=code == supervisor.EXIT_OK)
+    raise typer.Exit(code)
+
+
+def _the_run(run_dir: Path | None) -> Path:
+    """The named run, or this user's only one."""
+    if run_dir is not None:
+        return run_dir.absolute()
+    found = rundir.live_runs()
+    if not found:
+        raise _fail("no engine of this user runs", EXIT_NOT_RUNNING)
+    if len(found) > 1:
+        raise _fail(f"several engines run, choose with --run-dir: {', '.join(map(str, found))}", EXIT_USAGE)
+    return found[0]
+
+
+@app.command()
+def status(
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Which run; needed only when several engines run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+) -> None:
+    """Show a running engine: its processes and its markets.
+
+    Exit codes: 0 an engine runs; 2 several run and none was chosen; 3 nothing runs.
+    """
+    try:
+        chosen = _the_run(run_dir)
+        report = status_view.collect(chosen)
+    except (rundir.RunDirError, ArenaError) as error:
+        raise _fail(error, EXIT_NOT_RUNNING) from None
+    if as_json:
+        sys.stdout.buffer.write(status_view.as_json(report) + b"\n")
+    else:
+        status_view.show(report)
+
+
+@app.command()
+def version() -> None:
+    """Print the version and the layout of shared memory this build speaks."""
+    print(f"corequote {distribution_version('corequote')} (arena layout {status_view.layout()})")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""What ``corequote status`` shows of a run: tables for a person, or one JSON document for a program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import psutil
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from engine import rundir
+from engine._native import lib
+from engine.snapshot import Histogram, MarketView, ProcessView, Snapshot, plain, take
+
+_NS_PER_US = 1_000
+_NS_PER_MS = 1_000_000
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """One look at one run."""
+
+    run_dir: str
+    run: rundir.RunInfo
+    rss_bytes: dict[str, int]  # resident memory by process name, for those that live
+    arena: Snapshot
+
+
+def layout() -> str:
+    """The layout hash of shared memory that this build speaks."""
+    return f"{lib.arena_layout_hash():016x}"
+
+
+def _rss_bytes(processes: tuple[ProcessView, ...]) -> dict[str, int]:
+    found = {}
+    for process in processes:
+        if process.pid == 0:
+            continue
+        try:
+            found[process.name] = int(psutil.Process(process.pid).memory_info().rss)
+        except psutil.Error:  # it ended after the snapshot
+            continue
+    return found
+
+
+def collect(run_dir: Path) -> Status:
+    """Attaches to a live run and looks at it once. Raises RunDirError or ArenaError."""
+    arena = rundir.attach(run_dir)
+    info = rundir.read_info(run_dir)
+    snapshot = take(arena)
+    return Status(run_dir=str(run_dir), run=info, rss_bytes=_rss_bytes(snapshot.processes), arena=snapshot)
+
+
+def as_json(status: Status) -> bytes:
+    return orjson.dumps(plain(status))
+
+
+def _micros(value_ns: int | None) -> str:
+    return "-" if value_ns is None else f"{value_ns / _NS_PER_US:,.0f}"
+
+
+def _dollars(value_cents: int) -> str:
+    return f"{'-' if value_cents < 0 else ''}${abs(value_cents) // 100:,}.{abs(value_cents) % 100:02d}"
+
+
+def _process_table(status: Status) -> Table:
+    table = Table(title="processes", title_justify="left")
+    for name in ("process", "state"):
+        table.add_column(name)
+    for name in ("pid", "cpu", "beat ms ago", "restarts", "RSS MiB", "pass p99 µs"):
+        table.add_column(name, justify="right")
+    for process in status.arena.processes:
+        rss = status.rss_bytes.get(process.name)
+        cpu = process.cpu if process.cpu is not None else process.planned_cpu
+        age = process.heartbeat_age_ns
+        table.add_row(
+            process.name,
+            process.state.name.lower(),
+            str(process.pid) if process.pid else "-",
+            "-" if cpu is None else str(cpu),
+            "-" if age is None else str(age // _NS_PER_MS),
+            str(process.restarts),
+            "-" if rss is None else f"{rss / 2**20:.0f}",
+            _micros(process.pass_ns.p99),
+        )
+    return table
+
+
+def _latency(histogram: Histogram) -> str:
+    return f"{_micros(histogram.p50)}/{_micros(histogram.p99)}"
+
+
+def _market_cells(market: MarketView) -> list[str]:
+    """What the quoter says of its market; dashes until it has said something."""
+    state = market.state
+    if state is None:
+        return ["-"] * 9
+    stops = [name for flags in (state.gates, market.kill) if (name := _flag_names(flags))]
+    return [
+        state.lifecycle.name.lower(),
+        state.phase.name.lower(),
+        str(state.fair_price_cents or "-"),
+        f"{state.touch_bid_cents or '-'}/{state.touch_ask_cents or '-'}",
+        str(state.live_orders),
+        str(state.fills),
+        f"{state.yes_volume}/{state.no_volume}",
+        _dollars(state.daily_pnl_cents),
+        " ".join(stops) or "-",
+    ]
+
+
+def _flag_names(flags: object) -> str:
+    names = plain(flags)
+    return ",".join(str(name).lower() for name in names) if isinstance(names, list) else ""
+
+
+def _market_table(status: Status) -> Table:
+    table = Table(title="markets", title_justify="left")
+    for name in ("market", "lifecycle", "phase"):
+        table.add_column(name)
+    for name in ("fair", "bid/ask", "live", "fills", "YES/NO", "PnL today"):
+        table.add_column(name, justify="right")
+    table.add_column("gates, kills")
+    for name in ("book msgs", "tick-to-quote p50/p99 µs"):
+        table.add_column(name, justify="right")
+    for market in status.arena.markets:
+        table.add_row(
+            market.market_id,
+            *_market_cells(market),
+            str(market.feed.messages),
+            _latency(market.tick_to_quote_ns),
+        )
+    return table
+
+
+def show(status: Status, console: Console | None = None) -> None:
+    """Prints both tables."""
+    console = console or Console(highlight=False, markup=False)
+    console.print(
+        f"{status.run_dir} (pid {status.run.pid}, exchange {status.run.exchange_url})", soft_wrap=True
+    )
+    console.print(_process_table(status))
+    console.print(_market_table(status))

@@ -1,0 +1,76 @@
+"""A real worker process that does nothing but live: started, watched and stopped like any other.
+
+What it shall do at which start is read from ``RUN/script.json``: {name: [behaviour of life 1, ...]}; the
+last one holds for all later lives. Behaviours: run, crash, refuse, deaf (ignores SIGTERM), starting.
+Each life and each end is one line in ``RUN/diary``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+from engine._native import lib
+from engine.arena import check
+from engine.config import EXIT_CONFIG
+from engine.workers import process
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:]
+    proc = process.start(name, arguments)
+    row = proc.row_index
+    if row >= lib.PROCESS_QUOTER_FIRST:
+        name = f"{name}-{row - lib.PROCESS_QUOTER_FIRST}"
+
+    def note(what: str) -> None:
+        with (proc.run_dir / "diary").open("a") as diary:
+            diary.write(f"{name} {proc.row_epoch} {what}\n")
+
+    script_file = proc.run_dir / "script.json"
+    script = json.loads(script_file.read_text()) if script_file.exists() else {}
+    lives = script.get(name, ["run"])
+    behaviour = lives[min(proc.row_epoch, len(lives)) - 1]
+    note(f"start {behaviour} secret={'COREQUOTE_AMM_PASSWORD' in os.environ}")
+    if behaviour == "crash":
+        sys.exit("tiny worker: crashes as told")
+    if behaviour == "refuse":
+        print(f"tiny worker: {name}: refuses as told", file=sys.stderr)
+        sys.exit(EXIT_CONFIG)
+    if behaviour == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        proc.stopping = False
+    take_roles(proc, row)
+    if behaviour != "starting":
+        proc.set_state(lib.PROCESS_RUNNING)
+    (core,) = os.sched_getaffinity(0) if len(os.sched_getaffinity(0)) == 1 else (-1,)
+    proc.record_cpu(core)
+    while not proc.stopping:
+        proc.beat(lib.mono_now_ns())
+        time.sleep(0.02)
+    proc.set_state(lib.PROCESS_STOPPING)
+    killed = lib.cell_load(proc.arena.kill_global())
+    note(f"stop kill={killed}")
+
+
+def take_roles(proc: process.WorkerProcess, row: int) -> None:
+    """The producer roles of the real process of this row: they are free only if the supervisor freed them."""
+    arena = proc.arena
+    used = sorted({arena.market_worker(slot) for slot in arena.used_markets()})
+    if row == lib.PROCESS_INGEST:
+        for worker in used:
+            check(lib.broadcast_acquire(arena.book_ring(worker), proc.token), "book ring")
+    elif row == lib.PROCESS_GATEWAY:
+        for worker in used:
+            check(lib.message_acquire(arena.execution_ring(worker), proc.token), "execution ring")
+    elif row >= lib.PROCESS_QUOTER_FIRST:
+        worker = row - lib.PROCESS_QUOTER_FIRST
+        check(lib.message_acquire(arena.order_ring(worker), proc.token), "order ring")
+        check(lib.broadcast_acquire(arena.step_ring(worker), proc.token), "step ring")
+
+
+if __name__ == "__main__":
+    main()
