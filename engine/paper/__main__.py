@@ -1,0 +1,83 @@
+"""``python -m engine.paper``: the paper exchange as a process of its own."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from engine.paper.config import EXIT_CONFIG, ConfigError, PaperConfig, Secrets, load_config
+from engine.paper.lifetime import ParentGoneError, bind_to_parent
+from engine.paper.limits import LimitProfile
+from engine.paper.server import BindError, flush_print, serve
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m engine.paper",
+        description="A prediction-market exchange to trade against: REST and WebSocket, kept in memory.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port to listen on, 0 for a free one (default %(default)s)"
+    )
+    parser.add_argument(
+        "--port-file", type=Path, metavar="PATH", help="write HOST:PORT here once connections are accepted"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="markets, admins and limits")
+    parser.add_argument(
+        "--limits",
+        type=LimitProfile,
+        choices=list(LimitProfile),
+        help="rate-limit profile (default contract)",
+    )
+    parser.add_argument(
+        "--snapshot-interval-ms", type=int, metavar="N", help="how often book streams repeat the snapshot"
+    )
+    return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, 0..65535 is the rule")
+    return int(text)
+
+
+def _configure(options: argparse.Namespace) -> PaperConfig:
+    config = load_config(options.config) if options.config is not None else PaperConfig()
+    if options.limits is not None:
+        config = replace(config, limits=options.limits)
+    if options.snapshot_interval_ms is not None:
+        if not 100 <= options.snapshot_interval_ms <= 3_600_000:
+            raise ConfigError(
+                f"--snapshot-interval-ms = {options.snapshot_interval_ms}: 100..3600000 is the rule"
+            )
+        config = replace(config, snapshot_interval_ms=options.snapshot_interval_ms)
+    return config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the exchange; answers the exit code: 0 stopped, 2 usage, 78 configuration."""
+    options = _parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        bind_to_parent()
+        serve(
+            _configure(options),
+            options.host,
+            options.port,
+            secret=Secrets.from_environment(os.environ),
+            port_file=options.port_file,
+            announce=flush_print,
+        )
+    except (ConfigError, BindError) as error:
+        print(f"corequote paper: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except (ParentGoneError, ValueError) as error:
+        print(f"corequote paper: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""Routes of section 2.7: the market maker's start and stop, market life, statistics, checks, journal."""
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+import msgspec
+from litestar import get, post
+from litestar.handlers import HTTPRouteHandler
+
+from engine.paper.commands import (
+    CreateMarket,
+    HaltMarket,
+    ResolveMarket,
+    SetMarketStatus,
+    SettleMarket,
+    StartAmm,
+    StopAmm,
+)
+from engine.paper.config import MarketSettings
+from engine.paper.desk import Desk, Web, answering, read_body
+from engine.paper.effects import AmmStarted, AmmStopped, MarketChanged, Resolved
+from engine.paper.envelope import Answer, ok
+from engine.paper.invariants import CHECKS, Audit, Breach
+from engine.paper.journal_view import read_journal
+from engine.paper.model import AMM_USER_ID, MarketStatus, Resolution, Scenario
+from engine.paper.refusal import Code, Refusal
+from engine.paper.requests import (
+    JournalQuery,
+    MarketStatusBody,
+    ResolveBody,
+    StartAmmBody,
+    StopAmmBody,
+    read_query,
+)
+from engine.paper.views import (
+    AmmStartView,
+    AmmStopView,
+    CheckView,
+    InvariantsView,
+    MarketDetailView,
+    ResolvedView,
+    StatsView,
+    display,
+)
+
+_START: Final = msgspec.json.Decoder(StartAmmBody)
+_STOP: Final = msgspec.json.Decoder(StopAmmBody)
+_RESOLVE: Final = msgspec.json.Decoder(ResolveBody)
+_MARKET: Final = msgspec.json.Decoder(MarketSettings)
+_STATUS: Final = msgspec.json.Decoder(MarketStatusBody)
+
+
+def create_market_command(settings: MarketSettings) -> CreateMarket:
+    """The command that creates a configured or requested market."""
+    return CreateMarket(**{name: getattr(settings, name) for name in settings.__struct_fields__})
+
+
+def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
+    """Handlers of /admin, for administrators alone (D15)."""
+    exchange, state = desk.exchange, desk.exchange.state
+    settlements: set[asyncio.Task[None]] = set()
+
+    @post("/admin/amm/start")
+    @answering
+    async def start_amm(request: Web) -> Answer:
+        desk.admin(request)
+        body = await read_body(request, _START)
+        result = await exchange.submit(
+            StartAmm(
+                user_id=AMM_USER_ID,
+                market_id=body.market_id,
+                initial_budget_cents=body.initial_budget_cents,
+            )
+        )
+        assert isinstance(result, AmmStarted)
+        return ok(AmmStartView.of(result, AMM_USER_ID), 201)
+
+    @post("/admin/amm/stop", status_code=200)
+    @answering
+    async def stop_amm(request: Web) -> Answer:
+        desk.admin(request)
+        body = await read_body(request, _STOP)
+        result = await exchange.submit(
+            StopAmm(user_id=AMM_USER_ID, market_id=body.market_id, mode=body.stop_mode)
+        )
+        assert isinstance(result, AmmStopped)
+        return ok(AmmStopView.of(result))
+
+    @post("/admin/markets")
+    @answering
+    async def create_market(request: Web) -> Answer:
+        desk.admin(request)
+        settings = await read_body(request, _MARKET)
+        result = await exchange.submit(create_market_command(settings))
+        assert isinstance(result, MarketChanged)
+        return ok(MarketDetailView.of(result.market), 201)
+
+    @post("/admin/markets/{market_id:str}/status", status_code=200)
+    @answering
+    async def set_status(request: Web) -> Answer:
+        desk.admin(request)
+        body = await read_body(request, _STATUS)
+        market_id = request.path_params["market_id"]
+        result = await exchange.submit(
+            SetMarketStatus(market_id=market_id, status=body.status, reason=body.reason)
+        )
+        assert isinstance(result, MarketChanged)
+        return ok(MarketDetailView.of(result.market))
+
+    async def settle_later(market_id: str, delay_ms: int) -> None:
+        await asyncio.sleep(delay_ms / 1000)
+        await exchange.submit(SettleMarket(market_id=market_id))
+
+    @post("/admin/markets/{market_id:str}/resolve", status_code=200)
+    @answering
+    async def resolve_market(request: Web) -> Answer:
+        desk.admin(request)
+        body = await read_body(request, _RESOLVE)
+        market_id = request.path_params["market_id"]
+        if market_id not in state.markets:
+            raise Refusal(Code.MARKET_UNKNOWN, f"market {market_id} is unknown")
+        named = body.resolution_result if body.resolution_result is not None else body.outcome
+        if named is None or named not in Resolution.__members__:
+            raise Refusal(Code.RESOLUTION_INVALID, f"resolution {named!r}, allowed YES, NO, VOID")
+        settle = body.settle_delay_ms == 0
+        result = await exchange.submit(
+            ResolveMarket(market_id=market_id, resolution=Resolution(named), settle=settle)
+        )
+        assert isinstance(result, Resolved)
+        if not settle:
+            task = asyncio.create_task(settle_later(market_id, body.settle_delay_ms))
+            settlements.add(task)
+            task.add_done_callback(settlements.discard)
+        return ok(ResolvedView.of(result))
+
+    @get("/admin/markets/{market_id:str}/stats")
+    @answering
+    async def market_stats(request: Web) -> Answer:
+        desk.admin(request)
+        market_id = request.path_params["market_id"]
+        market = state.markets.get(market_id)
+        if market is None:
+            raise Refusal(Code.MARKET_UNKNOWN, f"market {market_id} is unknown")
+        trades = [
+            trade
+            for trade_id in state.trade_ids_by_market.get(market_id, ())
+            if not (trade := state.trades[trade_id]).is_audit
+        ]
+        scenarios = Counter(trade.scenario for trade in trades)
+        fees_cents = sum(trade.maker_fee_cents + trade.taker_fee_cents for trade in trades)
+        return ok(
+            StatsView(
+                market_id=market_id,
+                reserve_balance_cents=market.reserve_balance_cents,
+                reserve_balance_display=display(market.reserve_balance_cents),
+                pnl_pool_cents=market.pnl_pool_cents,
+                pnl_pool_display=display(market.pnl_pool_cents),
+                total_yes_shares=market.total_yes_shares,
+                total_no_shares=market.total_no_shares,
+                active_orders_count=len(state.books[market_id].order_ids()),
+                total_trades_count=len(trades),
+                trades_by_scenario={scenario: scenarios[scenario] for scenario in Scenario},
+                total_fees_collected_cents=fees_cents,
+                total_fees_collected_display=display(fees_cents),
+                unique_traders=len(
+                    {user for trade in trades for user in (trade.buy_user_id, trade.sell_user_id)}
+                ),
+            )
+        )
+
+    @post("/admin/verify-invariants", status_code=200)
+    @answering
+    async def verify_invariants(request: Web) -> Answer:
+        desk.admin(request)
+        breaches = Audit(state).check()
+        await _halt_broken(desk, breaches)
+        checks = [
+            CheckView(
+                name=name,
+                description=rule,
+                passed=not (broken := [breach for breach in breaches if breach.check == name]),
+                details={"breaches": [f"{breach.market_id or 'all'}: {breach.what}" for breach in broken]}
+                if broken
+                else {},
+            )
+            for name, rule in CHECKS.items()
+        ]
+        return ok(InvariantsView(verified_at=exchange.now(), all_passed=not breaches, checks=checks))
+
+    @get("/admin/journal")
+    @answering
+    async def journal(request: Web) -> Answer:
+        desk.admin(request)
+        query = read_query(request.scope["query_string"], JournalQuery)
+        return ok(read_journal(state, query.after, query.limit))
+
+    return [
+        start_amm,
+        stop_amm,
+        create_market,
+        set_status,
+        resolve_market,
+        market_stats,
+        verify_invariants,
+        journal,
+    ]
+
+
+async def _halt_broken(desk: Desk, breaches: list[Breach]) -> None:
+    """Stop every market a breach concerns, or all of them for a global one (5.10)."""
+    reasons: dict[str, str] = {}
+    for breach in breaches:
+        for market_id in [breach.market_id] if breach.market_id else desk.exchange.state.markets:
+            reasons.setdefault(market_id, f"{breach.check}: {breach.what}")
+    for market_id, reason in reasons.items():
+        if desk.exchange.state.markets[market_id].status is not MarketStatus.HALTED:
+            await desk.exchange.submit(HaltMarket(market_id=market_id, reason=reason))

@@ -1,0 +1,178 @@
+"""Builds the exchange from its configuration and serves it on one socket until told to stop."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from engine.paper.app import build_app
+from engine.paper.commands import RegisterUser
+from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
+from engine.paper.desk import Desk
+from engine.paper.exchange import Clock, Exchange
+from engine.paper.limits import FixedWindows
+from engine.paper.model import AMM_EMAIL, AMM_USER_ID, AMM_USERNAME
+from engine.paper.routes_admin import create_market_command
+from engine.paper.streams import PicowsUpgrade, Streams
+from engine.paper.tokens import Tokens, hash_password
+
+_OPERATOR_USER_ID: Final = "00000000-0000-4000-a000-000000000002"
+_KEEP_ALIVE_SECONDS: Final = 75
+_STOP_SECONDS: Final = 1
+
+
+class BindError(Exception):
+    """The address cannot be listened on: one line that names it and the reason."""
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. Raises :class:`BindError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        reason = "address already in use" if error.errno == errno.EADDRINUSE else error.strerror
+        raise BindError(f"{host}:{port}: cannot listen: {reason}") from error
+    return listener
+
+
+def build_exchange(config: PaperConfig, secret: Secrets) -> Exchange:
+    """An exchange with the seed of section 6: the market maker, the operator, the markets."""
+    exchange = Exchange(Clock())
+    rounds = config.password_hash_rounds
+    people = [(AMM_USER_ID, AMM_USERNAME, AMM_EMAIL, secret.amm_password)]
+    if secret.operator_password is not None:
+        email = f"{OPERATOR_USERNAME}@system.internal"
+        people.append((_OPERATOR_USER_ID, OPERATOR_USERNAME, email, secret.operator_password))
+    for user_id, username, email, password in people:
+        password_hash = hash_password(password, rounds) if password is not None else None
+        exchange.commit(
+            RegisterUser(user_id=user_id, username=username, email=email, password_hash=password_hash)
+        )
+    markets = seed_markets(exchange.now()) if config.markets is None else config.markets
+    for settings in markets:
+        exchange.commit(create_market_command(settings))
+    return exchange
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server under our signal rules: SIGTERM stops, SIGINT only where no parent handles it.
+
+    ``on_started`` is called once connections are accepted.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started: Final = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            self.should_exit = True
+
+        wanted = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            wanted.append(signal.SIGINT)
+        previous = {number: signal.signal(number, stop) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def serve(
+    config: PaperConfig,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    secret: Secrets,
+    port_file: Path | None = None,
+    announce: Callable[[str], None] = print,
+) -> None:
+    """Serve until SIGTERM (or SIGINT, unless ignored). Raises :class:`BindError` before anything starts.
+
+    Once connections are accepted, ``port_file`` (written whole or not at all) holds ``HOST:PORT`` and
+    ``announce`` is called with one line that names the URL.
+    """
+    listener = open_socket(host, port)
+    with listener:
+        exchange = build_exchange(config, secret)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(config, exchange, secret, listener, port_file, announce))
+
+
+async def _serve(
+    config: PaperConfig,
+    exchange: Exchange,
+    secret: Secrets,
+    listener: socket.socket,
+    port_file: Path | None,
+    announce: Callable[[str], None],
+) -> None:
+    tokens = Tokens(secret.jwt_secret or secrets.token_hex(32), secret.service_token)
+    streams = Streams(exchange, tokens, config.snapshot_interval_ms)
+    app = build_app(Desk(exchange, tokens, FixedWindows(time.time), config))
+    address, bound_port = listener.getsockname()[:2]
+
+    def tell_started() -> None:
+        if port_file is not None:
+            write_atomically(port_file, f"{address}:{bound_port}\n")
+        shown = f"[{address}]" if ":" in address else address
+        announce(f"paper exchange listening on http://{shown}:{bound_port}")
+
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws=partial(_upgrade, streams),  # type: ignore[arg-type]  # any factory of protocols will do
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        ),
+        tell_started,
+    )
+    await server.serve(sockets=[listener])
+
+
+def _upgrade(streams: Streams, *, server_state: Any, **_: Any) -> PicowsUpgrade:
+    """uvicorn's constructor call for a WebSocket protocol, answered with ours."""
+    return PicowsUpgrade(streams.accept, server_state.connections)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees all of it or nothing."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def flush_print(line: str) -> None:
+    """Print at once, also into a pipe."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
