@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -110,6 +111,18 @@ def status(
         sys.stdout.buffer.write(status_view.as_json(report) + b"\n")
     else:
         status_view.show(report)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def paper(context: typer.Context) -> None:
+    """Run the paper exchange: REST and WebSocket to trade against (`corequote paper --help`)."""
+    # Imported here: the engine's own commands do not need an exchange to start.
+    from engine.paper.__main__ import main as paper_main  # noqa: PLC0415
+
+    raise typer.Exit(paper_main(context.args))
 
 
 @app.command()

@@ -148,9 +148,12 @@ uint32_t message_space(const message_ring_t *ring, uint32_t slot_count) {
 
 uint32_t message_peek(const message_ring_t *ring, uint32_t slot_count, void *out, uint32_t capacity) {
     uint64_t position = ATOMIC_LOAD(&ring->consumed, relaxed);
+    /* The head commits, not the slot: a producer that died between the two leaves a record that its
+     * successor writes over, so nobody may have acted on it. */
+    uint64_t published = message_published(ring);
     char *target = out;
     uint32_t count = 0;
-    while (count < capacity) {
+    while (count < capacity && position < published) {
         const message_slot_t *slot = &message_slots_const(ring)[position & (slot_count - 1)];
         if (!slot_copy(&slot->sequence, slot->words, MESSAGE_WORDS, position, target)) break;
         position += 1;
