@@ -133,7 +133,8 @@ def plan_level(remaining: Mapping[str, int], target: int, *, may_place: bool) ->
         if overshoot(choice) >= 0
     ]
     if may_place:
-        cheapest = min(choices, key=lambda choice: len(choice) + (overshoot(choice) > 0))
+        # Of equally cheap choices the one that loses least queue place.
+        cheapest = min(choices, key=lambda choice: (len(choice) + (overshoot(choice) > 0), overshoot(choice)))
         return LevelPlan(place=overshoot(cheapest), cancel=cheapest)
     return LevelPlan(place=0, cancel=min(choices, key=overshoot))
 
