@@ -73,11 +73,8 @@ def build_exchange(config: PaperConfig, secret: Secrets) -> Exchange:
     return exchange
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server under our signal rules: SIGTERM stops, SIGINT only where no parent handles it.
-
-    ``on_started`` is called once connections are accepted.
-    """
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server without its signal handlers, telling when it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, on_started: Callable[[], None]) -> None:
         super().__init__(config)
@@ -89,18 +86,58 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            self.should_exit = True
+        yield
 
-        wanted = [signal.SIGTERM]
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            wanted.append(signal.SIGINT)
-        previous = {number: signal.signal(number, stop) for number in wanted}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+
+class PaperServer:
+    """One exchange on one socket. ``exchange`` may be read by whoever holds the server."""
+
+    def __init__(self, config: PaperConfig, secret: Secrets, listener: socket.socket) -> None:
+        self.exchange: Final = build_exchange(config, secret)
+        self._config: Final = config
+        self._secret: Final = secret
+        self._listener: Final = listener
+        self._uvicorn: _Uvicorn | None = None
+        self._stopped = False
+
+    @property
+    def address(self) -> str:
+        """``HOST:PORT`` as bound, an IPv6 host in brackets."""
+        host, port = self._listener.getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def run(self, on_started: Callable[[], None]) -> None:
+        """Serve on an event loop of its own until :meth:`stop`; calls ``on_started`` once it accepts."""
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(on_started))
+
+    def stop(self) -> None:
+        """Ask the server to end; may be called from a signal handler or another thread."""
+        self._stopped = True
+        if self._uvicorn is not None:
+            self._uvicorn.should_exit = True
+
+    async def _serve(self, on_started: Callable[[], None]) -> None:
+        secret = self._secret.jwt_secret or secrets.token_hex(32)
+        tokens = Tokens(secret, self._secret.service_token)
+        streams = Streams(self.exchange, tokens, self._config.snapshot_interval_ms)
+        app = build_app(Desk(self.exchange, tokens, FixedWindows(time.time), self._config))
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws=partial(_upgrade, streams),  # type: ignore[arg-type]  # any factory of protocols will do
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=_STOP_SECONDS,
+            ),
+            on_started,
+        )
+        self._uvicorn.should_exit = self._stopped
+        await self._uvicorn.serve(sockets=[self._listener])
 
 
 def serve(
@@ -112,52 +149,26 @@ def serve(
     port_file: Path | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
-    """Serve until SIGTERM (or SIGINT, unless ignored). Raises :class:`BindError` before anything starts.
+    """Serve from the main thread until SIGTERM, or SIGINT unless that is ignored.
 
     Once connections are accepted, ``port_file`` (written whole or not at all) holds ``HOST:PORT`` and
-    ``announce`` is called with one line that names the URL.
+    ``announce`` is called with one line that names the URL. Raises :class:`BindError` before anything starts.
     """
-    listener = open_socket(host, port)
-    with listener:
-        exchange = build_exchange(config, secret)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(config, exchange, secret, listener, port_file, announce))
+    with open_socket(host, port) as listener:
+        server = PaperServer(config, secret, listener)
 
+        def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            server.stop()
 
-async def _serve(
-    config: PaperConfig,
-    exchange: Exchange,
-    secret: Secrets,
-    listener: socket.socket,
-    port_file: Path | None,
-    announce: Callable[[str], None],
-) -> None:
-    tokens = Tokens(secret.jwt_secret or secrets.token_hex(32), secret.service_token)
-    streams = Streams(exchange, tokens, config.snapshot_interval_ms)
-    app = build_app(Desk(exchange, tokens, FixedWindows(time.time), config))
-    address, bound_port = listener.getsockname()[:2]
+        def on_started() -> None:
+            if port_file is not None:
+                write_atomically(port_file, f"{server.address}\n")
+            announce(f"paper exchange listening on http://{server.address}")
 
-    def tell_started() -> None:
-        if port_file is not None:
-            write_atomically(port_file, f"{address}:{bound_port}\n")
-        shown = f"[{address}]" if ":" in address else address
-        announce(f"paper exchange listening on http://{shown}:{bound_port}")
-
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws=partial(_upgrade, streams),  # type: ignore[arg-type]  # any factory of protocols will do
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_STOP_SECONDS,
-        ),
-        tell_started,
-    )
-    await server.serve(sockets=[listener])
+        signal.signal(signal.SIGTERM, on_signal)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, on_signal)
+        server.run(on_started)
 
 
 def _upgrade(streams: Streams, *, server_state: Any, **_: Any) -> PicowsUpgrade:
