@@ -367,6 +367,11 @@ class MarketUnfitError(Exception):
     """The exchange's market cannot take this recording: one line with value and rule."""
 
 
+def usernames(run_id: str) -> tuple[str, str]:
+    """Names of the resting and the taking account, so that whoever starts them can lift rate limits."""
+    return f"crowd_{run_id}", f"crowd_{run_id}_takers"
+
+
 class Crowd:
     """The participant: reads messages, waits as they did, applies each to the exchange."""
 
@@ -374,16 +379,16 @@ class Crowd:
         self._replay = replay
         self._summary = summary
         self._market = RecordedMarket()
-        name = f"crowd_{replay.run_id}"
+        resting_name, taking_name = usernames(replay.run_id)
         self._client, self._takers, self._operator = (
             ExchangeClient(session, replay.url, username=username, password=password)
             for username, password in (
-                (name, new_password()),
-                (f"{name}_takers", new_password()),
+                (resting_name, new_password()),
+                (taking_name, new_password()),
                 (OPERATOR, replay.operator_password),
             )
         )
-        self._levels = RestingLevels(self._client, replay.market_id, order_prefix=name)
+        self._levels = RestingLevels(self._client, replay.market_id, order_prefix=resting_name)
         self._commands: asyncio.StreamReader | None = None
         self._messages = 0
         self._ladder_messages = 0

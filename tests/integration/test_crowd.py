@@ -1,5 +1,6 @@
 """The recorded-feed participant as a real process against a real exchange."""
 
+import asyncio
 import bz2
 import gzip
 import itertools
@@ -17,7 +18,9 @@ from typing import Any
 import pytest
 
 from engine.paper.betfair import describe
+from engine.paper.client import ExchangeClient, open_session
 from tests.integration.participants import (
+    DEADLINE_S,
     ROOT,
     Account,
     PaperExchange,
@@ -323,6 +326,25 @@ def test_impossible_options_are_a_usage_error(tmp_path: Path, options: tuple[str
     with running(Process(tmp_path, *command, *options)) as child:
         assert child.wait() == 2
         assert options[0] in child.log().splitlines()[-1]
+
+
+def test_the_trades_stream_names_trades_as_they_happen(exchange: PaperExchange) -> None:
+    market_id = "MKT-BTC-100K-2026"
+    maker = exchange.account("maker", "Maker-password-1", deposit_cents=1_000_000)
+    taker = exchange.account("taker", "Taker-password-1", deposit_cents=1_000_000)
+
+    async def follow() -> tuple[str, str]:
+        async with open_session() as session:
+            client = ExchangeClient(session, exchange.url, username="maker", password="Maker-password-1")
+            await client.log_in()
+            async with client.trade_pushes(market_id) as pushes:
+                maker.buy(market_id, "YES", 40, 3)
+                traded = taker.buy(market_id, "NO", 60, 3)["trades"][0]["trade_id"]
+                push = await asyncio.wait_for(anext(pushes), DEADLINE_S)
+                return traded, push.trade_id
+
+    traded, announced = asyncio.run(follow())
+    assert announced == traded
 
 
 @pytest.mark.skipif(not MATCH.exists(), reason=f"the recorded match is not at {MATCH} (COREQUOTE_DATA)")
