@@ -126,6 +126,52 @@ def paper(context: typer.Context) -> None:
 
 
 @app.command()
+def demo(
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Stop this long after the last market's first quote; default: Ctrl-C."),
+    ] = None,
+    markets: Annotated[int | None, typer.Option(help="How many markets (default 3; 1 with --feed).")] = None,
+    feed: Annotated[
+        str | None, typer.Option(metavar="betfair:FILE", help="Replay a recorded match as the others.")
+    ] = None,
+    start: Annotated[
+        str, typer.Option("--from", metavar="inplay|start", help="Where in the recording to begin.")
+    ] = "inplay",
+    speed: Annotated[float, typer.Option(help="Divides the recording's waits.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated traders.")] = 1,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what was measured as JSON.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Private directory (0700); default: a fresh one.")
+    ] = None,
+) -> None:
+    """Run paper exchange, simulated traders and engine, and show what happens.
+
+    A live view on a terminal; progress lines with --seconds or --report. At the end every order is
+    cancelled, and stock and cash are compared with the exchange's books.
+
+    Exit codes: 0 all is well; 1 something is not, and is named; 2 usage; 78 the feed or the directory
+    cannot be used.
+    """
+    # Imported here: the engine's own commands do not need an exchange to start.
+    from engine import demo as play  # noqa: PLC0415
+
+    options = play.DemoOptions(
+        seconds=seconds,
+        markets=markets,
+        feed=feed,
+        start=start,
+        speed=speed,
+        seed=seed,
+        report=report,
+        run_dir=run_dir,
+    )
+    raise typer.Exit(play.run(options))
+
+
+@app.command()
 def version() -> None:
     """Print the version and the layout of shared memory this build speaks."""
     print(f"corequote {distribution_version('corequote')} (arena layout {status_view.layout()})")

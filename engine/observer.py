@@ -16,7 +16,6 @@ from typing import Final
 
 import aiohttp
 import msgspec
-import structlog
 
 from engine._native import lib
 from engine.events import Side
@@ -106,6 +105,7 @@ class MarketFold:
         self.no_volume = 0
         self.status = ""
         self.both_sides: Final = Switch()
+        self.any_live: Final = Switch()
         self.active: Final = Switch()
         self.changes = 0
         """Rises with every step of one of the user's orders."""
@@ -199,6 +199,7 @@ class JournalFold:
         for market_id in self._touched:
             market = self._markets[market_id]
             market.both_sides.set(on=market.quotes_both_sides(), at_ns=self._commit_unix_ns)
+            market.any_live.set(on=bool(market.live), at_ns=self._commit_unix_ns)
             market.active.set(on=market.status == "ACTIVE", at_ns=self._commit_unix_ns)
         self._touched.clear()
 
@@ -242,7 +243,6 @@ class Balance(msgspec.Struct, frozen=True, kw_only=True):
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One movement of available cash."""
 
-    entry_type: str
     amount_cents: int
 
 
@@ -252,16 +252,11 @@ class _LedgerPage(msgspec.Struct):
 
 
 class ExchangeBooks(msgspec.Struct, frozen=True, kw_only=True):
-    """What the exchange holds for the engine in one market.
-
-    ``ledger_cents`` is the sum of the market's ledger rows and ``deposited_cents`` the part that came in
-    as deposits, so trading, fees, mints and freezes together moved ``ledger_cents - deposited_cents``.
-    """
+    """What the exchange holds for the engine in one market; cash is free cash, the sum of its ledger rows."""
 
     position: PositionView
     live_orders: int
-    ledger_cents: int
-    deposited_cents: int
+    cash_cents: int
 
 
 class OperatorClient(ExchangeClient):
@@ -303,8 +298,7 @@ class AccountClient(ExchangeClient):
         return ExchangeBooks(
             position=await self.position(market_id),
             live_orders=len(orders),
-            ledger_cents=sum(row.amount_cents for row in rows),
-            deposited_cents=sum(row.amount_cents for row in rows if row.entry_type == "DEPOSIT"),
+            cash_cents=sum(row.amount_cents for row in rows),
         )
 
 
@@ -361,7 +355,6 @@ class Observer:
             try:
                 await self.catch_up()
                 last_read = time.monotonic()
-            except (UnreachableError, RefusedError) as error:
+            except (UnreachableError, RefusedError):
                 if time.monotonic() - last_read > SILENCE_S_MAX:
                     raise
-                structlog.get_logger().warning("journal_unread", reason=str(error))

@@ -141,17 +141,20 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
 
 
-def verdicts(report: Report) -> tuple[str, ...]:
-    """Everything that is not as it must be, one line each; empty when all is well."""
+def verdicts(report: Report, *, may_be_killed: bool = False) -> tuple[str, ...]:
+    """Everything that is not as it must be, one line each; empty when all is well.
+
+    ``may_be_killed``: kill words that were raised in between are no fault, because somebody killed processes.
+    """
     found: list[str] = []
     for market in report.markets:
-        found += _market_verdicts(market)
+        found += _market_verdicts(market, may_be_killed=may_be_killed)
     if report.feed is not None:
         found += _feed_verdicts(report.feed)
     return tuple(found)
 
 
-def _market_verdicts(market: MarketReport) -> list[str]:
+def _market_verdicts(market: MarketReport, *, may_be_killed: bool) -> list[str]:
     found = []
     if market.live_orders_at_exit:
         found.append(f"{market.live_orders_at_exit} orders are still live at the exchange")
@@ -159,7 +162,7 @@ def _market_verdicts(market: MarketReport) -> list[str]:
         ours, theirs = getattr(market, name), getattr(market.exchange, name)
         if ours != theirs:
             found.append(f"{name} is {ours} in the worker and {theirs} at the exchange")
-    if market.kills:
+    if market.kills and not may_be_killed:
         found.append(f"was stopped {market.kills} times by its kill word")
     if market.cpu is None or market.cpu != market.cpu_planned:
         found.append(f"quoter ran on core {market.cpu}, planned was {market.cpu_planned}")

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from engine._native import ffi, lib
 from engine.arena import Arena, cell
-from engine.events import Gate, Kill, MarketStatus
+from engine.events import Gate, Kill
 from engine.spans import Spans, Switch
 
 SAMPLE_S: Final = 0.02
@@ -41,7 +41,9 @@ class Look(Struct, frozen=True, kw_only=True):
 
     unix_ns: int
     ungated_ns: int
+    gated: bool
     free: bool
+    """Not gated, and the target in the range that counts."""
 
 
 class MarketSampler:
@@ -79,6 +81,7 @@ class MarketSampler:
         look = Look(
             unix_ns=int(self._reader.header.unix_ns),
             ungated_ns=int(state.ungated_ns),
+            gated=bool(gates),
             free=not gates and self._may_be_counted(),
         )
         self._count_gated(gates, now_unix_ns)
@@ -100,13 +103,11 @@ class MarketSampler:
         return gates | Gate.KILL_WORD if word else gates
 
     def _may_be_counted(self) -> bool:
-        """With a price range: only while the market is ACTIVE and the target lies inside."""
+        """Whether the target lies in the price range, if there is one."""
         if self._price_range is None:
             return True
         low, high = self._price_range
-        state = self._reader.state
-        active: bool = state.market_status == MarketStatus.ACTIVE
-        return active and low <= state.reservation <= high
+        return bool(low <= self._reader.state.reservation <= high)
 
     def _count_gated(self, gates: Gate, now_unix_ns: int) -> None:
         since_ns = now_unix_ns - self._last_look_unix_ns if self._last_look_unix_ns else 0
@@ -122,8 +123,10 @@ class MarketSampler:
             return self.first_quote_unix_ns or look.unix_ns
         if look.unix_ns == last.unix_ns:
             return now_unix_ns  # the row stood still: it was the kill word that changed
+        if look.gated == last.gated:
+            return look.unix_ns  # it was the target that moved
         ungated_ns = min(max(look.ungated_ns - last.ungated_ns, 0), look.unix_ns - last.unix_ns)
-        return last.unix_ns + ungated_ns if last.free else look.unix_ns - ungated_ns
+        return look.unix_ns - ungated_ns if last.gated else last.unix_ns + ungated_ns
 
 
 class WorkerSampler:
@@ -169,7 +172,7 @@ class EngineSampler:
     """All markets and workers of one engine."""
 
     def __init__(self, arena: Arena, *, price_range: tuple[int, int] | None = None) -> None:
-        """``price_range``: cents; outside it, and while the market is not ACTIVE, time does not count."""
+        """``price_range``: cents; while a market's target lies outside, its time does not count."""
         slots = arena.used_markets()
         self.markets: Final = [MarketSampler(arena, slot, price_range=price_range) for slot in slots]
         self.workers: Final = {
