@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct, structs
 
-from engine._native import ffi
+from engine._native import ffi, lib
 from engine.arena import Arena
 from engine.config import MarketConfig
 from engine.events import (
@@ -316,7 +316,6 @@ class QuotedMarket:
             self.kernel.compute(clock.unix_ms)
         self._set_gates(self._gates_now(clock), clock)
         self._act(clock)
-        self.kernel.native.news = 0
         if cycle:
             self.row.cycle_ended(clock)
 
@@ -491,8 +490,12 @@ class QuotedMarket:
         self._sync_force_ns = 0
 
     def halt(self, reason: str) -> None:
-        """EMERGENCY: nothing is sent for this market any more by this process."""
+        """EMERGENCY: nothing is sent for this market any more, and the gateway cancels what is live.
+
+        The kill bit is latched: a person lowers it through the supervisor.
+        """
         self.lifecycle = Lifecycle.EMERGENCY
+        lib.cell_or(self.arena.kill_market(self.slot), lib.KILL_RISK)
         _log.error("emergency", market=self.config.id, reason=reason)
 
     def publish(self, clock: Clock, cursor: Any) -> None:

@@ -168,6 +168,7 @@ class Quoter:
             market.decide(clock)
         except RingFullError as error:
             market.halt(str(error))
+        market.kernel.native.news = 0
         market.publish(clock, self._cursor)
 
     def _record_step(self, clock: Clock) -> None:

@@ -369,6 +369,7 @@ def test_a_full_order_ring_is_an_emergency(quoting: Venue) -> None:
     quoting.invalidate()
     quoting.quoter.do_work(quoting.clock)
     assert market(quoting).lifecycle.name == "EMERGENCY"
+    assert quoting.arena.killed(SLOT) == lib.KILL_RISK
 
 
 def test_lapped_by_the_feed_it_recovers_from_the_image(quoting: Venue) -> None:
