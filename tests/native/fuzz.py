@@ -55,7 +55,7 @@ def fuzz(name: str, seconds: int, work: Path) -> bool:
         print(run.stderr[-4000:], file=sys.stderr)
         print(f"fuzz {name}: FAILED; repeat with {program} {FINDINGS}/{name}-*", flush=True)
         return False
-    # Edges alone decide what is kept: with hit counters the corpus would be ten times larger for the same code.
+    # Edges alone decide what is kept: with hit counters the corpus would be ten times as large.
     merge = [*command, "-merge=1", "-use_counters=0", str(corpus), str(fresh)]
     subprocess.run(merge, stderr=subprocess.DEVNULL, check=True)
     executions = re.search(r"number_of_executed_units: (\d+)", run.stderr)
