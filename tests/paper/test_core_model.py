@@ -1,0 +1,386 @@
+"""The matching and clearing core against an obvious model, with every invariant after every command."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from engine.paper import commands
+from engine.paper.book import Book
+from engine.paper.decide import decide
+from engine.paper.effects import BatchCancelled, Effects, OrderEventKind, Placed, Replaced, Result
+from engine.paper.invariants import Audit
+from engine.paper.model import (
+    AMM_USER_ID,
+    CancelScope,
+    Direction,
+    Holding,
+    MarketStatus,
+    Resolution,
+    Side,
+    TimeInForce,
+)
+from engine.paper.refusal import Code, Refusal
+from engine.paper.state import State
+from tests.paper.obvious_exchange import AMM, No, Obvious, Room
+
+OPERATIONS = 700
+MARKETS = ("M1", "M2")
+PEOPLE = ("u1", "u2", "u3", AMM)
+FEES = [(10, 20), (10, 20), (0, 20), (0, 0), (30, 10), (1000, 1000), (0, 1000), (7, 3)]
+
+
+def real_id(user: str) -> str:
+    return AMM_USER_ID if user == AMM else user
+
+
+class Pair:
+    """The exchange's core and the model, fed the same commands and compared after each."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.state = State(first_id=10**18)
+        self.audit = Audit(self.state)
+        self.at = datetime(2026, 1, 1, tzinfo=UTC)
+        self.effects: list[tuple[Effects, int]] = []
+        self.order_ids: list[str] = []
+        self.keys = 0
+        maker_bps, taker_bps = FEES[seed % len(FEES)]
+        self.max_position = self.random.choice([60, 25000])
+        self.model = Obvious(
+            {name: Room(maker_bps, taker_bps, max_position=self.max_position) for name in MARKETS}
+        )
+        for name in MARKETS:
+            self.send(
+                commands.CreateMarket(
+                    id=name,
+                    title=name,
+                    status=MarketStatus.ACTIVE,
+                    min_price_cents=1,
+                    max_price_cents=99,
+                    max_order_quantity=10000,
+                    max_position_per_user=self.max_position,
+                    max_order_amount_cents=1000000,
+                    maker_fee_bps=maker_bps,
+                    taker_fee_bps=taker_bps,
+                    amm_approved=True,
+                )
+            )
+        for user in PEOPLE:
+            self.send(
+                commands.RegisterUser(
+                    user_id=real_id(user), username=user, email=f"{user}@x", password_hash=None
+                )
+            )
+            self.deposit(user, self.random.choice([500, 3000, 20000]))
+
+    def send(self, command: commands.Command) -> Result:
+        self.at += timedelta(microseconds=self.random.randrange(3))
+        decision = decide(self.state, command, self.at)
+        if decision.effects is not None:
+            self.effects.append((decision.effects, len(self.effects)))
+            self.state.apply(decision.effects, len(self.effects))
+        return decision.result
+
+    def key(self) -> str:
+        self.keys += 1
+        return f"key-{self.keys}"
+
+    # -- one random command on both sides; answers (refusal code of the model, of the exchange) ---------------
+
+    def step(self) -> tuple[int | None, int | None]:
+        name = self.random.choices(
+            ["place", "cancel", "replace", "batch_cancel", "mint", "burn", "deposit"],
+            [60, 14, 10, 2, 4, 4, 2],
+        )[0]
+        return getattr(self, name)()
+
+    def both(self, ours: object, theirs: object) -> tuple[int | None, int | None]:
+        try:
+            expected = None
+            ours()
+        except No as refusal:
+            expected = refusal.code
+        try:
+            result = theirs()
+            answered = result.code if isinstance(result, Refusal) else None
+        except Refusal as refusal:
+            answered = refusal.code
+        return expected, answered
+
+    def terms(self) -> tuple[str, str, str, int, int]:
+        rng = self.random
+        price = rng.choice([rng.randint(46, 54), rng.randint(1, 99), rng.randint(40, 60), rng.choice([0, 100])])
+        if rng.random() < 0.9:
+            price = min(99, max(1, price))
+        quantity = rng.choice([1, 2, 3, rng.randint(1, 40), 0 if rng.random() < 0.1 else 5])
+        return rng.choice(MARKETS), rng.choice(["YES", "NO"]), rng.choice(["BUY", "SELL"]), price, quantity
+
+    def order_terms(self, terms: tuple[str, str, str, int, int], *, ioc: bool) -> commands.OrderTerms:
+        market, side, direction, price, quantity = terms
+        return commands.OrderTerms(
+            client_order_id=self.key(),
+            market_id=market,
+            side=Side(side),
+            direction=Direction(direction),
+            price_cents=price,
+            quantity=quantity,
+            time_in_force=TimeInForce.IOC if ioc else TimeInForce.GTC,
+        )
+
+    def place(self) -> tuple[int | None, int | None]:
+        user, terms, ioc = self.random.choice(PEOPLE), self.terms(), self.random.random() < 0.25
+        command = commands.PlaceOrder(user_id=real_id(user), terms=self.order_terms(terms, ioc=ioc))
+
+        def theirs() -> Result:
+            result = self.send(command)
+            assert isinstance(result, Placed)
+            self.order_ids.append(result.order.id)
+            return result
+
+        return self.both(lambda: self.model.place(user, *terms, ioc=ioc), theirs)
+
+    def some_order(self) -> int | None:
+        if not self.order_ids:
+            return None
+        live = [ticket.number for ticket in self.model.tickets if ticket.live]
+        if live and self.random.random() < 0.8:
+            return self.random.choice(live)
+        return self.random.randrange(len(self.order_ids))
+
+    def cancel(self) -> tuple[int | None, int | None]:
+        number, user = self.some_order(), self.random.choice(PEOPLE)
+        if number is None:
+            return None, None
+        if self.random.random() < 0.8:
+            user = self.model.tickets[number].user
+        command = commands.CancelOrder(user_id=real_id(user), order_id=self.order_ids[number])
+        return self.both(lambda: self.model.cancel(user, number), lambda: self.send(command))
+
+    def replace(self) -> tuple[int | None, int | None]:
+        mine = [ticket.number for ticket in self.model.tickets if ticket.live and ticket.user == AMM]
+        number = self.random.choice(mine) if mine and self.random.random() < 0.9 else self.some_order()
+        if number is None:
+            return None, None
+        terms = self.terms()
+        if self.random.random() < 0.9:
+            terms = (self.model.tickets[number].market, *terms[1:])
+        command = commands.ReplaceOrder(
+            user_id=AMM_USER_ID,
+            old_order_id=self.order_ids[number],
+            terms=self.order_terms(terms, ioc=False),
+        )
+
+        def theirs() -> Result:
+            result = self.send(command)
+            if isinstance(result, Replaced):
+                self.order_ids.append(result.placed.order.id)
+            return result
+
+        return self.both(lambda: self.model.replace(number, *terms), theirs)
+
+    def batch_cancel(self) -> tuple[int | None, int | None]:
+        market, scope = self.random.choice(MARKETS), self.random.choice(list(CancelScope))
+        gone = self.model.batch_cancel(market, scope)
+        result = self.send(commands.BatchCancel(user_id=AMM_USER_ID, market_id=market, scope=scope))
+        assert isinstance(result, BatchCancelled)
+        assert result.cancelled_count == gone
+        return None, None
+
+    def mint(self) -> tuple[int | None, int | None]:
+        market, quantity = self.random.choice(MARKETS), self.random.randint(1, 60)
+        command = commands.Mint(
+            user_id=AMM_USER_ID, market_id=market, quantity=quantity, idempotency_key=self.key()
+        )
+        return self.both(lambda: self.model.mint(market, quantity), lambda: self.send(command))
+
+    def burn(self) -> tuple[int | None, int | None]:
+        market, quantity = self.random.choice(MARKETS), self.random.randint(1, 60)
+        command = commands.Burn(
+            user_id=AMM_USER_ID, market_id=market, quantity=quantity, idempotency_key=self.key()
+        )
+        return self.both(lambda: self.model.burn(market, quantity), lambda: self.send(command))
+
+    def deposit(self, user: str | None = None, cents: int | None = None) -> tuple[int | None, int | None]:
+        user = user or self.random.choice(PEOPLE)
+        cents = cents or self.random.randint(1, 2000)
+        self.model.cash[user] += cents
+        self.send(commands.Deposit(user_id=real_id(user), amount_cents=cents))
+        return None, None
+
+    def settle(self, market: str, outcome: Resolution) -> None:
+        self.model.settle(market, outcome)
+        self.send(commands.ResolveMarket(market_id=market, resolution=outcome, settle=True))
+
+    # -- comparison -------------------------------------------------------------------------------------------
+
+    def compare(self) -> None:
+        assert self.audit.check() == []
+        model, state = self.model, self.state
+        for user in PEOPLE:
+            account = state.accounts[real_id(user)]
+            assert (account.available_cents, account.frozen_cents) == (
+                model.available(user),
+                model.frozen(user),
+            )
+            for market in MARKETS:
+                position = state.position(real_id(user), market, self.at)
+                for side, holding in (("YES", position.yes), ("NO", position.no)):
+                    key = (user, market, side)
+                    assert holding == Holding(model.shares[key], model.costs[key], model.promised(*key)), key
+        for name, room in model.rooms.items():
+            market = state.markets[name]
+            assert (
+                market.reserve_balance_cents,
+                market.pnl_pool_cents,
+                market.total_yes_shares,
+                market.status,
+            ) == (room.reserve, room.pnl, room.pairs, room.status)
+        fee_account = state.accounts.get("PLATFORM_FEE")
+        assert (fee_account.available_cents if fee_account else 0) == model.fees
+        for ticket, order_id in zip(model.tickets, self.order_ids, strict=True):
+            order = state.orders[order_id]
+            assert (order.status, order.remaining_quantity) == (ticket.status, ticket.remaining)
+        fills = [trade for trade in state.trades.values() if not trade.is_audit]
+        assert model.trades == [
+            (trade.price_cents, trade.quantity, trade.maker_fee_cents, trade.taker_fee_cents)
+            for trade in fills
+        ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_core_equals_the_obvious_model(seed: int) -> None:
+    pair = Pair(seed)
+    codes: set[int] = set()
+    for number in range(OPERATIONS):
+        expected, answered = pair.step()
+        assert expected == answered, f"seed {seed}, operation {number}"
+        codes.add(expected or 0)
+        pair.compare()
+    assert {0, 2001, 4006, 5001} <= codes
+    for market, outcome in zip(MARKETS, pair.random.sample(list(Resolution), 2), strict=True):
+        pair.settle(market, outcome)
+        pair.compare()
+
+
+def run(seed: int, operations: int = 300) -> Pair:
+    pair = Pair(seed)
+    for _ in range(operations):
+        pair.step()
+    return pair
+
+
+def test_deciding_changes_nothing() -> None:
+    pair = run(5)
+    tables = [
+        pair.state.accounts,
+        pair.state.orders,
+        pair.state.positions["M1"],
+        pair.state.markets,
+        pair.state.trades,
+    ]
+    before = [dict(table) for table in tables]
+    ledger, journal = len(pair.state.ledger), pair.state.journal.last_sequence
+    for _ in range(200):
+        terms = pair.order_terms(pair.terms(), ioc=False)
+        command = commands.PlaceOrder(user_id=pair.random.choice(["u1", "u2", AMM_USER_ID]), terms=terms)
+        try:
+            first = decide(pair.state, command, pair.at)
+        except Refusal:
+            continue
+        assert decide(pair.state, command, pair.at) == first
+    assert [dict(table) for table in tables] == before
+    assert (len(pair.state.ledger), pair.state.journal.last_sequence) == (ledger, journal)
+
+
+def test_effects_alone_rebuild_the_exchange() -> None:
+    pair = run(2)
+    copy = State(first_id=10**18)
+    for effects, number in pair.effects:
+        copy.apply(effects, number)
+    assert copy.accounts == pair.state.accounts
+    assert copy.orders == pair.state.orders
+    assert copy.positions == pair.state.positions
+    assert copy.ledger == pair.state.ledger
+    assert {name: book.queued() for name, book in copy.books.items()} == {
+        name: book.queued() for name, book in pair.state.books.items()
+    }
+
+
+def test_order_events_fold_into_the_live_orders() -> None:
+    pair = run(3, 600)
+    live: dict[str, int] = {}
+    for effects, _ in pair.effects:
+        for event in effects.order_events:
+            if event.kind is OrderEventKind.RESTED:
+                live[event.order.id] = event.order.remaining_quantity
+            elif event.kind is OrderEventKind.FILLED and event.order.id in live:
+                live[event.order.id] = event.order.remaining_quantity
+            elif event.kind is OrderEventKind.CANCELLED:
+                live.pop(event.order.id, None)
+    live = {order_id: remaining for order_id, remaining in live.items() if remaining}
+    assert live == {row.id: row.remaining_quantity for row in pair.state.orders.values() if row.is_live}
+    assert live
+
+
+def test_rebuilt_book_equals_the_kept_one() -> None:
+    pair = run(4, 600)
+    for market, book in pair.state.books.items():
+        rows = [row for row in pair.state.orders.values() if row.market_id == market]
+        assert Book.rebuild(rows).queued() == book.queued()
+        assert book.queued()
+
+
+class TestAuditFindsDamage:
+    """Each invariant can fail: a damaged row is named."""
+
+    def damaged(self, **changes: object) -> set[str]:
+        pair = run(1)
+        pair.compare()
+        for table, rows in changes.items():
+            getattr(pair.state, table).update(rows(pair.state))
+        return {breach.check for breach in pair.audit.check()}
+
+    def test_cash(self) -> None:
+        from msgspec.structs import replace
+
+        def richer(state: State) -> dict[str, object]:
+            account = state.accounts["u1"]
+            return {"u1": replace(account, available_cents=account.available_cents + 1)}
+
+        assert self.damaged(accounts=richer) == {"global_zero_sum", "ledger"}
+
+    def test_freeze(self) -> None:
+        from msgspec.structs import replace
+
+        def thawed(state: State) -> dict[str, object]:
+            account = next(row for row in state.accounts.values() if row.frozen_cents)
+            return {account.user_id: replace(account, frozen_cents=0)}
+
+        assert "freezes" in self.damaged(accounts=thawed)
+
+    def test_pool(self) -> None:
+        from msgspec.structs import replace
+
+        def swollen(state: State) -> dict[str, object]:
+            market = state.markets["M1"]
+            return {"M1": replace(market, reserve_balance_cents=market.reserve_balance_cents + 100)}
+
+        assert {"reserve_consistency", "cost_conservation", "global_zero_sum"} <= self.damaged(markets=swollen)
+
+    def test_book(self) -> None:
+        from msgspec.structs import replace
+
+        def shrunk(state: State) -> dict[str, object]:
+            order = next(row for row in state.orders.values() if row.is_live)
+            return {order.id: replace(order, remaining_quantity=order.remaining_quantity + 1)}
+
+        assert {"book", "order_quantities", "freezes"} <= self.damaged(orders=shrunk)
+
+
+def test_refusals_name_value_and_rule() -> None:
+    pair = run(0, 0)
+    terms = pair.order_terms(("M1", "YES", "BUY", 100, 1), ioc=False)
+    with pytest.raises(Refusal, match=r"price_cents 100, allowed 1\.\.99") as refused:
+        decide(pair.state, commands.PlaceOrder(user_id="u1", terms=terms), pair.at)
+    assert refused.value.code is Code.PRICE_OUT_OF_RANGE
