@@ -88,7 +88,7 @@ class HiddenValue:
     """
 
     STEP_S: Final = 0.25
-    SIGMA_CENTS: Final = 0.25
+    SIGMA_CENTS: Final = 0.4
     """Standard deviation of one second's move."""
     PULL: Final = 0.02
     """Share of the distance to the start that is undone each second."""
@@ -306,7 +306,7 @@ class InformedTaker(Trader):
     """Knows where the value will be and takes whatever is at least ``EDGE_CENTS`` wrong about it."""
 
     AHEAD_S: Final = 5.0
-    EDGE_CENTS: Final = 1.0
+    EDGE_CENTS: Final = 0.5
     QUANTITY: Final = (5, 30)
 
     async def act(self, market_id: str) -> int:
