@@ -1,8 +1,10 @@
 """``python -m engine.paper``: the paper exchange as a process of its own."""
 
 import argparse
+import asyncio
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,13 +12,18 @@ from msgspec.structs import replace
 from engine.paper.config import EXIT_CONFIG, ConfigError, PaperConfig, Secrets, load_config
 from engine.paper.lifetime import ParentGoneError, bind_to_parent
 from engine.paper.limits import LimitProfile
+from engine.paper.migration import MigrationRefusedError, migrate
+from engine.paper.postgres import Database, DatabaseError, embedded, external
 from engine.paper.server import BindError, flush_print, serve
+from engine.paper.store import StoreLostError
+
+EXIT_LOST = 1
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m engine.paper",
-        description="A prediction-market exchange to trade against: REST and WebSocket, kept in memory.",
+        description="A prediction-market exchange to trade against: REST and WebSocket on PostgreSQL.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument(
@@ -34,6 +41,24 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--snapshot-interval-ms", type=int, metavar="N", help="how often book streams repeat the snapshot"
+    )
+    storage = parser.add_mutually_exclusive_group()
+    storage.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="private directory (0700, created if missing) for an embedded PostgreSQL server; started again "
+        "on it, the exchange continues where it was. Default: a fresh one, removed at the end",
+    )
+    storage.add_argument(
+        "--database",
+        metavar="URL",
+        help="use this database (postgresql://USER:PASSWORD@HOST/NAME) instead of an embedded server",
+    )
+    parser.add_argument(
+        "--migrate",
+        metavar="REVISION",
+        help="move the database's schema to this revision (a number such as 011, head, base) and exit",
     )
     return parser.parse_args(arguments)
 
@@ -57,22 +82,41 @@ def _configure(options: argparse.Namespace) -> PaperConfig:
     return config
 
 
+def _storage(options: argparse.Namespace) -> AbstractContextManager[Database]:
+    if options.database is not None:
+        return nullcontext(external(options.database))
+    return embedded(options.data)
+
+
+async def _migrate(database: Database, revision: str) -> None:
+    await migrate(await database.owner.connect(), revision)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Run the exchange; answers the exit code: 0 stopped, 2 usage, 78 configuration."""
+    """Run the exchange; answers the exit code: 0 stopped, 1 database lost, 2 usage, 78 configuration."""
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         bind_to_parent()
+        storage = _storage(options)
+        if options.migrate is not None:
+            with storage as database:
+                asyncio.run(_migrate(database, options.migrate))
+            return 0
         serve(
             _configure(options),
             options.host,
             options.port,
             secret=Secrets.from_environment(os.environ),
+            storage=storage,
             port_file=options.port_file,
             announce=flush_print,
         )
-    except (ConfigError, BindError) as error:
+    except (ConfigError, BindError, DatabaseError, MigrationRefusedError) as error:
         print(f"corequote paper: {error}", file=sys.stderr)
         return EXIT_CONFIG
+    except StoreLostError as error:
+        print(f"corequote paper: {error}", file=sys.stderr)
+        return EXIT_LOST
     except (ParentGoneError, ValueError) as error:
         print(f"corequote paper: {error}", file=sys.stderr)
         return EXIT_CONFIG

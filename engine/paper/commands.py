@@ -40,6 +40,13 @@ class RegisterUser(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     password_hash: bytes | None
 
 
+class SetPassword(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Give a user another password; None for one that nobody has."""
+
+    user_id: str
+    password_hash: bytes | None
+
+
 class Deposit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Put ``amount_cents`` > 0 on the caller's account."""
 
@@ -171,6 +178,7 @@ class StopAmm(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 Command = (
     RegisterUser
+    | SetPassword
     | Deposit
     | Withdraw
     | CreateMarket

@@ -20,6 +20,7 @@ _DECIDERS: Final[dict[type, Callable[[State, Any, datetime], Decision]]] = {
     commands.ReplaceOrder: matching.replace_order,
     commands.BatchCancel: matching.batch_cancel,
     commands.RegisterUser: treasury.register,
+    commands.SetPassword: treasury.set_password,
     commands.Deposit: treasury.deposit,
     commands.Withdraw: treasury.withdraw,
     commands.Mint: treasury.mint,

@@ -6,6 +6,7 @@ upserts and inserts, in no particular order.
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -175,7 +176,7 @@ Result = (
 """A :class:`Refusal` as a *result* is the one answer that refuses and still changes something (6001)."""
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(NamedTuple):
     """Outcome of one command: what to change (None for nothing) and what to answer."""
 
     effects: Effects | None

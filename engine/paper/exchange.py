@@ -1,9 +1,22 @@
-"""The running exchange: takes commands one at a time, decides, commits, and tells its listeners.
+"""The running exchange: one committer decides the waiting commands in order and commits them together.
 
-Reads: commands from the routes. Writes: the state, the journal, and (after commit) the market streams.
+There are two states. ``working`` is what commands are decided on; it runs ahead by the batch that is being
+written. ``state`` is what everybody sees; it follows once the batch is committed, and only then are callers
+answered and listeners told. While one batch is written the next one gathers, so the busier the exchange, the
+more commands share a transaction. A refused command leaves its batch before anything is written, but hears
+of it with the others: what it was refused on may not have been committed yet.
+
+When the database takes nothing of a batch, ``working`` is thrown away and made anew from the rows, and the
+batch is tried again command by command, so that one that cannot be written does not take its neighbours
+along.
+
+Reads: commands from the routes. Writes: the database, and (after commit) the state and the market streams.
 """
 
+import asyncio
+import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,10 +26,19 @@ import msgspec
 from engine.paper.book import LevelChange
 from engine.paper.commands import Command
 from engine.paper.decide import decide
-from engine.paper.effects import Result
+from engine.paper.effects import Effects, Result
+from engine.paper.events import outbox_events, wal_events
+from engine.paper.journal_view import JournalEnd, JournalView
 from engine.paper.model import Trade
+from engine.paper.refusal import Code, Refusal
 from engine.paper.state import State
+from engine.paper.store import Batch, RolledBackError, Store, StoreLostError
 
+BATCH_MAX: Final = 128
+"""Commands one transaction takes at most; more would keep the event loop from reading requests."""
+WAITING_MAX: Final = 4096
+_TICK_NS: Final = 1000
+_LOG: Final = logging.getLogger("engine.paper.exchange")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS_PER_MS: Final = 1_000_000
 
@@ -31,15 +53,19 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Clock:
-    """Wall time in nanoseconds that never steps back, so that rows sort by (time, id)."""
+    """Wall time that rises with every reading, by a microsecond at least: rows never share a time."""
 
     def __init__(self) -> None:
         self._last_unix_ns = 0
 
     def read_unix_ns(self) -> int:
-        """Nanoseconds since the epoch, at least what was read before."""
-        self._last_unix_ns = max(self._last_unix_ns, time.time_ns())
+        """Nanoseconds since the epoch, more than what was read before."""
+        self._last_unix_ns = max(self._last_unix_ns + _TICK_NS, time.time_ns())
         return self._last_unix_ns
+
+    def never_before(self, unix_ns: int) -> None:
+        """Continue after a time that rows already carry, whatever the wall says."""
+        self._last_unix_ns = max(self._last_unix_ns, unix_ns)
 
 
 def utc(unix_ns: int) -> datetime:
@@ -47,13 +73,56 @@ def utc(unix_ns: int) -> datetime:
     return _EPOCH + timedelta(microseconds=unix_ns // 1000)
 
 
-class Exchange:
-    """Owner of the state and its only writer. All methods run on one event loop."""
+class _Waiting(msgspec.Struct, frozen=True):
+    """A command and where its answer goes."""
 
-    def __init__(self, clock: Clock) -> None:
+    command: Command
+    answer: asyncio.Future[Result]
+
+    def tell(self, result: Result) -> None:
+        """Answer the caller, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def fail(self, error: Exception) -> None:
+        """Raise at the caller, if it still waits."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """A command of the batch that is being written: its effects, if it has any, and what it will hear."""
+
+    waiting: _Waiting
+    unix_ns: int
+    effects: Effects | None
+    outcome: Result | Exception
+
+
+class Exchange:
+    """Owner of both states and their only writer. All methods run on one event loop."""
+
+    def __init__(self, store: Store, clock: Clock, state: State, working: State, end: JournalEnd) -> None:
+        self.state: Final = state
+        self._store: Final = store
         self._clock: Final = clock
-        self.state: Final = State(first_id=clock.read_unix_ns() // 1_000_000 * _IDS_PER_MS)
+        self._working = working
+        self._journal_end = end
         self._listeners: Final[list[Callable[[Committed], None]]] = []
+        self._waiting: Final[deque[_Waiting]] = deque()
+        self._wake: Final = asyncio.Event()
+        self._closing = False
+        self._failure: StoreLostError | None = None
+
+    @classmethod
+    async def open(cls, store: Store, clock: Clock) -> "Exchange":
+        """The exchange that the database's rows describe."""
+        rows, end, last_unix_ns = await store.load()
+        clock.never_before(last_unix_ns)
+        working = State.restored(rows)
+        # Ids rise over restarts too, and tell roughly when they were issued.
+        working.next_id = max(working.next_id, clock.read_unix_ns() // 1_000_000 * _IDS_PER_MS)
+        return cls(store, clock, State.restored(rows), working, end)
 
     def now(self) -> datetime:
         """The exchange's time."""
@@ -63,27 +132,124 @@ class Exchange:
         """Call ``listener`` after each commit that changed a book or made a fill."""
         self._listeners.append(listener)
 
+    async def journal(self, after: int, limit: int) -> JournalView:
+        """Up to ``limit`` committed effects with a sequence above ``after``."""
+        return await self._store.journal(after, limit)
+
     async def submit(self, command: Command) -> Result:
-        """Decide one command and commit what it changes before answering.
+        """Have one command decided and committed; answers once what it changed is durable and visible.
 
         Raises :class:`~engine.paper.refusal.Refusal` when it is declined; a refusal *returned* (6001) has
-        changed something. The answer exists only after commit, and so does everything the streams say.
+        changed something. Raises 9001 when too many commands wait, and
+        :class:`~engine.paper.store.RolledBackError` or :class:`~engine.paper.store.StoreLostError` when the
+        database did not take it.
         """
-        return self.commit(command)
+        if self._failure is not None:
+            raise self._failure
+        if len(self._waiting) >= WAITING_MAX:
+            raise Refusal(Code.RATE_LIMITED, f"{WAITING_MAX} commands are waiting, no more are taken")
+        waiting = _Waiting(command, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        return await waiting.answer
 
-    def commit(self, command: Command) -> Result:
-        """The synchronous core of :meth:`submit`, also used to seed the exchange before it serves."""
-        unix_ns = self._clock.read_unix_ns()
-        decision = decide(self.state, command, utc(unix_ns))
-        effects = decision.effects
+    # -- the committer -----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit what is submitted until :meth:`close`; raises StoreLostError when the database is gone."""
+        try:
+            while self._waiting or not self._closing:
+                if self._waiting:
+                    size = min(len(self._waiting), BATCH_MAX)
+                    await self._commit([self._waiting.popleft() for _ in range(size)])
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except StoreLostError as error:
+            self._failure = error
+            while self._waiting:
+                self._waiting.popleft().fail(error)
+            raise
+
+    def close(self) -> None:
+        """Let :meth:`run` end once nothing waits any more."""
+        self._closing = True
+        self._wake.set()
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        decided, written = self._decide(batch)
+        try:
+            if written.commits:
+                await self._store.write(written)
+        except RolledBackError as error:
+            await self._rebuild()
+            if len(batch) == 1:
+                batch[0].fail(error)
+                return
+            for waiting in batch:
+                await self._commit([waiting])
+            return
+        except StoreLostError as error:
+            for waiting in batch:
+                waiting.fail(error)
+            raise
+        for one in decided:
+            self._publish(one)
+
+    def _decide(self, batch: list[_Waiting]) -> tuple[list[_Decided], Batch]:
+        """Decide commands in order, each on what those before it did; nobody sees any of it yet."""
+        decided = []
+        written = Batch()
+        for waiting in batch:
+            unix_ns = self._clock.read_unix_ns()
+            effects: Effects | None = None
+            outcome: Result | Exception
+            try:
+                effects, outcome = decide(self._working, waiting.command, utc(unix_ns))
+            except Refusal as refusal:
+                outcome = refusal
+            except Exception as error:
+                _LOG.exception("%s cannot be decided", type(waiting.command).__name__)
+                outcome = error
+            if effects is not None:
+                self._stage(effects, unix_ns, written)
+            decided.append(_Decided(waiting, unix_ns, effects, outcome))
+        return decided, written
+
+    def _stage(self, effects: Effects, unix_ns: int, written: Batch) -> None:
+        before, at = self._working, utc(unix_ns)
+        commit = self._journal_end.next(effects, unix_ns)
+        written.add(effects, commit)
+        for account in effects.accounts:
+            written.move(before.accounts.get(account.user_id), account)
+        outbox = outbox_events(effects, before, commit.first_sequence, unix_ns, at)
+        written.tell(outbox, wal_events(effects, at))
+        before.apply(effects)
+        self._journal_end = JournalEnd(commit.number, commit.last_sequence)
+
+    def _publish(self, one: _Decided) -> None:
+        """Show what one command changed, then answer it."""
+        effects = one.effects
         if effects is not None:
-            _, levels = self.state.apply(effects, unix_ns)
+            levels = self.state.apply(effects)
             fills = [trade for trade in effects.trades if not trade.is_audit]
             if levels or fills:
-                market_id = fills[0].market_id if fills else effects.orders[0].market_id
                 committed = Committed(
-                    market_id=market_id, at_unix_ms=unix_ns // 1_000_000, levels=levels, trades=fills
+                    market_id=fills[0].market_id if fills else effects.orders[0].market_id,
+                    at_unix_ms=one.unix_ns // 1_000_000,
+                    levels=levels,
+                    trades=fills,
                 )
                 for listener in self._listeners:
                     listener(committed)
-        return decision.result
+        # Only a refusal that changed something (6001) is a result; all others are raised at the caller.
+        if isinstance(one.outcome, Exception) and effects is None:
+            one.waiting.fail(one.outcome)
+        else:
+            assert not isinstance(one.outcome, Exception) or isinstance(one.outcome, Refusal)
+            one.waiting.tell(one.outcome)
+
+    async def _rebuild(self) -> None:
+        """Make the working state anew from the database's rows (5.10)."""
+        rows, self._journal_end, _ = await self._store.load()
+        self._working = State.restored(rows)

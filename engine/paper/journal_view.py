@@ -1,18 +1,22 @@
 """The journal as an observer reads it: every committed effect in commit order (contract section 2.7).
 
-Entries of one commit share ``commit`` and ``at_unix_ns``; ``sequence`` is dense over all commits, so an
-observer that remembers the last one continues exactly there. Order steps come first within a commit and in
-the order they happened. Folding them gives any user's live orders: ORDER_RESTED adds one, ORDER_FILLED sets
-its remaining quantity (0 ends it), ORDER_CANCELLED ends it.
+What an observer will read is written in the transaction it tells of, and never changes; reading it again
+after a restart gives the same bytes. Entries of one commit share ``commit`` and ``at_unix_ns``; ``sequence``
+is dense over all commits, so an observer that remembers the last one continues exactly there. Order steps
+come first within a commit and in the order they happened. Folding them gives any user's live orders:
+ORDER_RESTED adds one, ORDER_FILLED sets its remaining quantity (0 ends it), ORDER_CANCELLED ends it.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
 from engine.paper.effects import Effects, OrderEvent
-from engine.paper.state import Commit, State
+from engine.paper.tables import JournalCommit
 from engine.paper.views import UserView
+
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class OrderStepView(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,37 +75,46 @@ class JournalEntryView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JournalView(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of the journal; ``last_sequence`` is the newest entry there is."""
+    """A stretch of the journal, entries as they were written; ``last_sequence`` is the newest there is."""
 
-    items: list[JournalEntryView]
+    items: list[msgspec.Raw]
     last_sequence: int
 
 
-def read_journal(state: State, after: int, limit: int) -> JournalView:
-    """Up to ``limit`` entries with a sequence above ``after``."""
-    journal = state.journal
-    items: list[JournalEntryView] = []
-    for index in range(journal.position_after(after), len(journal.commits)):
-        for entry in _unfold(journal.commits[index]):
-            if entry.sequence > after:
-                items.append(entry)
-                if len(items) == limit:
-                    return JournalView(items=items, last_sequence=journal.last_sequence)
-    return JournalView(items=items, last_sequence=journal.last_sequence)
+class JournalEnd(msgspec.Struct, frozen=True):
+    """How far the journal goes: number of its last commit and of its last entry, 0 for an empty one."""
 
+    number: int = 0
+    last_sequence: int = 0
 
-def _unfold(commit: Commit) -> Iterator[JournalEntryView]:
-    sequence = commit.first_sequence
-    for kind, data in _rows(commit.effects):
-        yield JournalEntryView(
-            sequence=sequence, commit=commit.number, at_unix_ns=commit.at_unix_ns, kind=kind, data=data
+    def next(self, effects: Effects, at_unix_ns: int) -> JournalCommit:
+        """The commit that continues the journal with one command's effects."""
+        number, first_sequence = self.number + 1, self.last_sequence + 1
+        entries = [
+            JournalEntryView(sequence=sequence, commit=number, at_unix_ns=at_unix_ns, kind=kind, data=data)
+            for sequence, (kind, data) in enumerate(_rows(effects), first_sequence)
+        ]
+        return JournalCommit(
+            number=number,
+            first_sequence=first_sequence,
+            last_sequence=self.last_sequence + len(entries),
+            next_id=effects.next_id,
+            next_ledger_id=effects.next_ledger_id,
+            at_unix_ns=at_unix_ns,
+            entries=_ENCODER.encode(entries),
         )
-        sequence += 1
-    assert sequence == commit.first_sequence + commit.entry_count
+
+
+def entries_after(entries: str, first_sequence: int, after: int) -> list[msgspec.Raw]:
+    """The entries of one stored commit with a sequence above ``after``."""
+    return _RAW.decode(entries)[max(0, after + 1 - first_sequence) :]
+
+
+_RAW: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def _rows(effects: Effects) -> Iterator[tuple[str, msgspec.Struct]]:
-    """Every effect under its kind; ``entry_count`` in :mod:`engine.paper.state` counts the same."""
+    """Every effect under its kind."""
     for event in effects.order_events:
         yield event.kind, OrderStepView.of(event)
     for trade in effects.trades:

@@ -20,6 +20,8 @@ SYSTEM_USER_ID: Final = "SYSTEM"
 """Counterparty of the audit trades that record mint and burn; owns no account."""
 SYSTEM_RESERVE: Final = "SYSTEM_RESERVE"
 PLATFORM_FEE: Final = "PLATFORM_FEE"
+UNUSABLE_PASSWORD_HASH: Final = "$2b$12$SYSTEM_NO_LOGIN"  # noqa: S105 - opens nothing
+"""How a table row says that no password opens the account; matched by none."""
 
 PAIR_CENTS: Final = 100
 """What one YES share and one NO share together are worth."""

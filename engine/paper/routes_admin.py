@@ -22,7 +22,6 @@ from engine.paper.desk import Desk, Web, answering, read_body
 from engine.paper.effects import AmmStarted, AmmStopped, MarketChanged, Resolved
 from engine.paper.envelope import Answer, ok
 from engine.paper.invariants import CHECKS, Audit, Breach
-from engine.paper.journal_view import read_journal
 from engine.paper.model import AMM_USER_ID, MarketStatus, Resolution, Scenario
 from engine.paper.refusal import Code, Refusal
 from engine.paper.requests import (
@@ -193,7 +192,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
     async def journal(request: Web) -> Answer:
         desk.admin(request)
         query = read_query(request.scope["query_string"], JournalQuery)
-        return ok(read_journal(state, query.after, query.limit))
+        return ok(await exchange.journal(query.after, query.limit))
 
     return [
         start_amm,

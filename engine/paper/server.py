@@ -1,4 +1,4 @@
-"""Builds the exchange from its configuration and serves it on one socket until told to stop."""
+"""Opens the exchange on its database and serves it on one socket until told to stop."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -19,15 +20,17 @@ import uvicorn
 import uvloop
 
 from engine.paper.app import build_app
-from engine.paper.commands import RegisterUser
+from engine.paper.commands import RegisterUser, SetPassword, SettleMarket
 from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
 from engine.paper.desk import Desk
 from engine.paper.exchange import Clock, Exchange
 from engine.paper.limits import FixedWindows
-from engine.paper.model import AMM_EMAIL, AMM_USER_ID, AMM_USERNAME
+from engine.paper.model import AMM_USER_ID, MarketStatus
+from engine.paper.postgres import Database
 from engine.paper.routes_admin import create_market_command
+from engine.paper.store import Store
 from engine.paper.streams import PicowsUpgrade, Streams
-from engine.paper.tokens import Tokens, hash_password
+from engine.paper.tokens import Tokens, check_password, hash_password
 
 _OPERATOR_USER_ID: Final = "00000000-0000-4000-a000-000000000002"
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -54,23 +57,42 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def build_exchange(config: PaperConfig, secret: Secrets) -> Exchange:
-    """An exchange with the seed of section 6: the market maker, the operator, the markets."""
-    exchange = Exchange(Clock())
-    rounds = config.password_hash_rounds
-    people = [(AMM_USER_ID, AMM_USERNAME, AMM_EMAIL, secret.amm_password)]
-    if secret.operator_password is not None:
-        email = f"{OPERATOR_USERNAME}@system.internal"
-        people.append((_OPERATOR_USER_ID, OPERATOR_USERNAME, email, secret.operator_password))
-    for user_id, username, email, password in people:
-        password_hash = hash_password(password, rounds) if password is not None else None
-        exchange.commit(
-            RegisterUser(user_id=user_id, username=username, email=email, password_hash=password_hash)
+async def seed(exchange: Exchange, config: PaperConfig, secret: Secrets) -> None:
+    """Bring the people and markets of the configuration into an exchange that may know them already.
+
+    The market maker, and the operator if there is a password for it, get the password the environment names.
+    Markets that exist stay as they are. A market whose settlement was still waited for is settled now.
+    """
+    await _set_password(exchange, AMM_USER_ID, secret.amm_password, config.password_hash_rounds)
+    if OPERATOR_USERNAME not in exchange.state.users_by_name and secret.operator_password is not None:
+        await exchange.submit(
+            RegisterUser(
+                user_id=_OPERATOR_USER_ID,
+                username=OPERATOR_USERNAME,
+                email=f"{OPERATOR_USERNAME}@system.internal",
+                password_hash=hash_password(secret.operator_password, config.password_hash_rounds),
+            )
         )
+    elif OPERATOR_USERNAME in exchange.state.users_by_name:
+        operator = exchange.state.users_by_name[OPERATOR_USERNAME]
+        await _set_password(exchange, operator.id, secret.operator_password, config.password_hash_rounds)
     markets = seed_markets(exchange.now()) if config.markets is None else config.markets
     for settings in markets:
-        exchange.commit(create_market_command(settings))
-    return exchange
+        if settings.id not in exchange.state.markets:
+            await exchange.submit(create_market_command(settings))
+    for market in tuple(exchange.state.markets.values()):
+        if market.status is MarketStatus.RESOLVED:
+            await exchange.submit(SettleMarket(market_id=market.id))
+
+
+async def _set_password(exchange: Exchange, user_id: str, password: str | None, rounds: int) -> None:
+    stored = exchange.state.users[user_id].password_hash
+    if password is None:
+        if stored is not None:
+            await exchange.submit(SetPassword(user_id=user_id, password_hash=None))
+    elif stored is None or not check_password(password, stored):
+        password_hash = hash_password(password, rounds)
+        await exchange.submit(SetPassword(user_id=user_id, password_hash=password_hash))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -90,10 +112,13 @@ class _Uvicorn(uvicorn.Server):
 
 
 class PaperServer:
-    """One exchange on one socket. ``exchange`` may be read by whoever holds the server."""
+    """One exchange on one socket and one database. ``exchange`` may be read by whoever holds the server."""
 
-    def __init__(self, config: PaperConfig, secret: Secrets, listener: socket.socket) -> None:
-        self.exchange: Final = build_exchange(config, secret)
+    def __init__(
+        self, config: PaperConfig, secret: Secrets, listener: socket.socket, database: Database
+    ) -> None:
+        self._exchange: Exchange | None = None
+        self._database: Final = database
         self._config: Final = config
         self._secret: Final = secret
         self._listener: Final = listener
@@ -106,8 +131,17 @@ class PaperServer:
         host, port = self._listener.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def exchange(self) -> Exchange:
+        """What is served; there is none before the server has started."""
+        assert self._exchange is not None
+        return self._exchange
+
     def run(self, on_started: Callable[[], None]) -> None:
-        """Serve on an event loop of its own until :meth:`stop`; calls ``on_started`` once it accepts."""
+        """Serve on an event loop of its own until :meth:`stop`; calls ``on_started`` once it accepts.
+
+        Raises :class:`DatabaseError` when the database cannot be used, :class:`StoreLostError` when it goes.
+        """
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve(on_started))
 
@@ -118,10 +152,26 @@ class PaperServer:
             self._uvicorn.should_exit = True
 
     async def _serve(self, on_started: Callable[[], None]) -> None:
+        store = await Store.open(self._database)
+        try:
+            self._exchange = exchange = await Exchange.open(store, Clock())
+            committer = asyncio.create_task(exchange.run())
+            # An exchange that cannot commit any more has nothing to serve.
+            committer.add_done_callback(lambda _: self.stop())
+            try:
+                await seed(exchange, self._config, self._secret)
+                await self._serve_requests(exchange, on_started)
+            finally:
+                exchange.close()
+                await committer
+        finally:
+            await store.close()
+
+    async def _serve_requests(self, exchange: Exchange, on_started: Callable[[], None]) -> None:
         secret = self._secret.jwt_secret or secrets.token_hex(32)
         tokens = Tokens(secret, self._secret.service_token)
-        streams = Streams(self.exchange, tokens, self._config.snapshot_interval_ms)
-        app = build_app(Desk(self.exchange, tokens, FixedWindows(time.time), self._config))
+        streams = Streams(exchange, tokens, self._config.snapshot_interval_ms)
+        app = build_app(Desk(exchange, tokens, FixedWindows(time.time), self._config))
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -146,16 +196,18 @@ def serve(
     port: int = 8000,
     *,
     secret: Secrets,
+    storage: AbstractContextManager[Database],
     port_file: Path | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
     """Serve from the main thread until SIGTERM, or SIGINT unless that is ignored.
 
     Once connections are accepted, ``port_file`` (written whole or not at all) holds ``HOST:PORT`` and
-    ``announce`` is called with one line that names the URL. Raises :class:`BindError` before anything starts.
+    ``announce`` is called with one line that names the URL. Raises :class:`BindError` before anything starts,
+    :class:`DatabaseError` before anything is served, :class:`StoreLostError` when the database goes.
     """
-    with open_socket(host, port) as listener:
-        server = PaperServer(config, secret, listener)
+    with open_socket(host, port) as listener, storage as database:
+        server = PaperServer(config, secret, listener, database)
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             server.stop()

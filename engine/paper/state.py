@@ -1,12 +1,12 @@
 """The exchange's tables in memory and the one applier that moves them forward.
 
 Commands are decided on a :class:`State` they only read (:mod:`engine.paper.decide`); :meth:`State.apply` is
-the single place that writes. Row tables grow with the history they record: in memory they stand where the
-database stands in a durable deployment.
+the single place that writes. A state is a cache of the database's rows: :meth:`State.restored` makes the same
+state from the rows alone as the commands that led to them.
 """
 
-from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -31,58 +31,21 @@ from engine.paper.model import (
 )
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """One applied command in the journal. Its entries number from ``first_sequence`` upwards."""
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the tables hold, oldest first: orders by (created_at, id), trades and ledger by id."""
 
-    number: int
-    first_sequence: int
-    entry_count: int
-    at_unix_ns: int
-    effects: Effects
-
-
-class Journal:
-    """Every commit in order; entries of all commits share one dense sequence starting at 1."""
-
-    def __init__(self) -> None:
-        self.commits: Final[list[Commit]] = []
-        self._first_sequences: Final[list[int]] = []
-        self.last_sequence = 0
-
-    def append(self, effects: Effects, at_unix_ns: int) -> Commit:
-        """Record one command's effects."""
-        commit = Commit(
-            number=len(self.commits) + 1,
-            first_sequence=self.last_sequence + 1,
-            entry_count=entry_count(effects),
-            at_unix_ns=at_unix_ns,
-            effects=effects,
-        )
-        self.commits.append(commit)
-        self._first_sequences.append(commit.first_sequence)
-        self.last_sequence += commit.entry_count
-        return commit
-
-    def position_after(self, sequence: int) -> int:
-        """Index of the first commit that holds an entry newer than ``sequence``."""
-        index = bisect_right(self._first_sequences, sequence) - 1
-        if index < 0:
-            return 0
-        commit = self.commits[index]
-        return index if sequence < commit.first_sequence + commit.entry_count - 1 else index + 1
-
-
-def entry_count(effects: Effects) -> int:
-    """Number of journal entries one command's effects unfold into."""
-    rows = (effects.user, effects.market, effects.supply_key, effects.amm_run, effects.circuit_break)
-    return (
-        len(effects.order_events)
-        + len(effects.trades)
-        + len(effects.ledger)
-        + len(effects.accounts)
-        + len(effects.positions)
-        + sum(row is not None for row in rows)
-    )
+    users: list[User]
+    accounts: list[Account]
+    markets: list[Market]
+    orders: list[Order]
+    trades: list[Trade]
+    positions: list[Position]
+    ledger: list[LedgerEntry]
+    supply_keys: list[SupplyKey]
+    amm_runs: list[AmmRun]
+    circuit_breaks: list[CircuitBreak]
+    next_id: int
+    next_ledger_id: int
 
 
 class State:
@@ -116,7 +79,28 @@ class State:
         self.supply_keys: Final[dict[tuple[ReferenceType, str], SupplyKey]] = {}
         self.amm_runs: Final[dict[str, AmmRun]] = {}
         self.circuit_breaks: Final[list[CircuitBreak]] = []
-        self.journal: Final = Journal()
+
+    @classmethod
+    def restored(cls, rows: Rows) -> "State":
+        """The state these rows describe, its books queued by (created_at, id) (5.10)."""
+        state = cls(first_id=rows.next_id)
+        state.next_ledger_id = rows.next_ledger_id
+        for user in rows.users:
+            state._apply_user(user)
+        for market in rows.markets:
+            state._apply_market(market)
+        state.accounts.update((account.user_id, account) for account in rows.accounts)
+        for position in rows.positions:
+            state.positions[position.market_id][position.user_id] = position
+        state._apply_orders(rows.orders)
+        for trade in rows.trades:
+            state._append_trade(trade)
+        for entry in rows.ledger:
+            state._append_entry(entry)
+        state.supply_keys.update(((key.kind, key.key), key) for key in rows.supply_keys)
+        state.amm_runs.update((run.market_id, run) for run in rows.amm_runs)
+        state.circuit_breaks.extend(rows.circuit_breaks)
+        return state
 
     def position(self, user_id: str, market_id: str, at: datetime) -> Position:
         """The user's row in a market, all zeros where none is stored."""
@@ -129,8 +113,8 @@ class State:
         """Every fill of one order, oldest first."""
         return tuple(self.trades[trade_id] for trade_id in self.trade_ids_by_order.get(order_id, ()))
 
-    def apply(self, effects: Effects, at_unix_ns: int) -> tuple[Commit, list[LevelChange]]:
-        """Make one command's effects true and journal them; answers the book levels it changed."""
+    def apply(self, effects: Effects) -> list[LevelChange]:
+        """Make one command's effects true; answers the book levels it changed."""
         self.next_id = effects.next_id
         self.next_ledger_id = effects.next_ledger_id
         self._apply_single_rows(effects)
@@ -142,21 +126,14 @@ class State:
         for trade in effects.trades:
             self._append_trade(trade)
         for entry in effects.ledger:
-            self.ledger.append(entry)
-            self.ledger_by_user[entry.user_id].append(entry)
-        return self.journal.append(effects, at_unix_ns), changes
+            self._append_entry(entry)
+        return changes
 
     def _apply_single_rows(self, effects: Effects) -> None:
         if effects.user is not None:
-            self.users[effects.user.id] = effects.user
-            self.users_by_name[effects.user.username] = effects.user
-            self.emails.add(effects.user.email.lower())
+            self._apply_user(effects.user)
         if effects.market is not None:
-            market_id = effects.market.id
-            if market_id not in self.markets:
-                self.books[market_id] = Book()
-                self.positions[market_id] = {}
-            self.markets[market_id] = effects.market
+            self._apply_market(effects.market)
         if effects.supply_key is not None:
             self.supply_keys[effects.supply_key.kind, effects.supply_key.key] = effects.supply_key
         if effects.amm_run is not None:
@@ -164,7 +141,22 @@ class State:
         if effects.circuit_break is not None:
             self.circuit_breaks.append(effects.circuit_break)
 
-    def _apply_orders(self, orders: tuple[Order, ...]) -> list[LevelChange]:
+    def _apply_user(self, user: User) -> None:
+        self.users[user.id] = user
+        self.users_by_name[user.username] = user
+        self.emails.add(user.email.lower())
+
+    def _apply_market(self, market: Market) -> None:
+        if market.id not in self.markets:
+            self.books[market.id] = Book()
+            self.positions[market.id] = {}
+        self.markets[market.id] = market
+
+    def _append_entry(self, entry: LedgerEntry) -> None:
+        self.ledger.append(entry)
+        self.ledger_by_user[entry.user_id].append(entry)
+
+    def _apply_orders(self, orders: Sequence[Order]) -> list[LevelChange]:
         totals_before: dict[tuple[str, Direction, int], int] = {}
         for order in orders:
             before = self.orders.get(order.id)

@@ -2,8 +2,19 @@
 
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from engine.paper.clearing import burn_pairs, mint_pairs
-from engine.paper.commands import Burn, Deposit, Mint, RegisterUser, StartAmm, StopAmm, Withdraw
+from engine.paper.commands import (
+    Burn,
+    Deposit,
+    Mint,
+    RegisterUser,
+    SetPassword,
+    StartAmm,
+    StopAmm,
+    Withdraw,
+)
 from engine.paper.draft import Draft, Reference
 from engine.paper.effects import AmmStarted, AmmStopped, Decision, Posted, Registered, Supplied
 from engine.paper.matching import cancel_all_of
@@ -40,6 +51,13 @@ def register(state: State, command: RegisterUser, at: datetime) -> Decision:
         created_at=at,
     )
     draft.open_account(command.user_id, auto_netting_enabled=command.user_id != AMM_USER_ID)
+    return Decision(draft.effects(), Registered(user=draft.user))
+
+
+def set_password(state: State, command: SetPassword, at: datetime) -> Decision:
+    """Replace a user's password."""
+    draft = Draft(state, at)
+    draft.user = replace(state.users[command.user_id], password_hash=command.password_hash)
     return Decision(draft.effects(), Registered(user=draft.user))
 
 

@@ -17,7 +17,9 @@ import msgspec
 from engine.paper.config import MarketSettings, PaperConfig, Secrets
 from engine.paper.invariants import Audit
 from engine.paper.model import AMM_USER_ID, AMM_USERNAME
+from engine.paper.postgres import Database
 from engine.paper.server import PaperServer, open_socket
+from tests.paper.databases import fresh_database
 
 MARKET = "MKT-A"
 OTHER_MARKET = "MKT-B"
@@ -216,8 +218,8 @@ def config(**changes: object) -> PaperConfig:
 
 
 @contextmanager
-def open_venue(**changes: object) -> Iterator[Venue]:
-    """Serve an exchange for the length of a block."""
+def open_venue(*, database: Database | None = None, **changes: object) -> Iterator[Venue]:
+    """Serve an exchange for the length of a block, on a fresh database unless it is told another."""
     secret = Secrets(
         amm_password=AMM_PASSWORD,
         operator_password=OPERATOR_PASSWORD,
@@ -225,7 +227,7 @@ def open_venue(**changes: object) -> Iterator[Venue]:
         service_token=SERVICE_TOKEN,
     )
     with open_socket("127.0.0.1", 0) as listener:
-        server = PaperServer(config(**changes), secret, listener)
+        server = PaperServer(config(**changes), secret, listener, database or fresh_database())
         started = threading.Event()
         thread = threading.Thread(target=server.run, args=(started.set,), daemon=True)
         thread.start()

@@ -1,0 +1,63 @@
+"""Real PostgreSQL for the tests: one embedded server per run, and a database of its own for each exchange."""
+
+import asyncio
+import atexit
+import itertools
+from contextlib import ExitStack
+from functools import cache
+from types import MappingProxyType
+
+import asyncpg
+
+from engine.paper.migration import migrate
+from engine.paper.postgres import Database, Login, embedded
+
+_TEMPLATE = "migrated"
+_numbers = itertools.count(1)
+_stack = ExitStack()
+
+
+def login_to(server: Database, name: str) -> Login:
+    """The owner's way into another database of the same server."""
+    return Login(MappingProxyType({**server.owner.arguments, "database": name}))
+
+
+async def execute(login: Login, *statements: str) -> None:
+    """Run statements one by one, each in a transaction of its own."""
+    connection = await login.connect()
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@cache
+def server() -> Database:
+    """The run's server with a migrated template; it dies with the main thread, at the latest."""
+    opened = _stack.enter_context(embedded(None))
+    atexit.register(_stack.close)
+    asyncio.run(_make_template(opened))
+    return opened
+
+
+async def _make_template(opened: Database) -> None:
+    await execute(opened.owner, f"CREATE DATABASE {_TEMPLATE}")
+    await migrate(await login_to(opened, _TEMPLATE).connect())
+
+
+def fresh_database(template: str = _TEMPLATE) -> Database:
+    """A database nobody has used yet: at the newest revision, or empty with ``template1``."""
+    name = f"exchange_{next(_numbers)}"
+    asyncio.run(execute(server().owner, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    login = login_to(server(), name)
+    return Database(name=name, owner=login, runtime=login)
+
+
+async def fetch(login: Login, query: str, *arguments: object) -> list[asyncpg.Record]:
+    """Rows of one query on a session of its own."""
+    connection = await login.connect()
+    try:
+        return await connection.fetch(query, *arguments)
+    finally:
+        await connection.close()
