@@ -31,11 +31,11 @@ from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.events import Lifecycle
 from engine.liveview import REFRESH_S, LiveView, condition, duration, money
 from engine.observer import OPERATOR, ExchangeBooks
+from engine.paper import crowd, traders
 from engine.paper.betfair import FeedError, FeedSummary, Start, describe
 from engine.paper.client import RefusedError, UnreachableError
 from engine.paper.config import seed_markets
 from engine.paper.model import AMM_USERNAME
-from engine.paper.traders import usernames
 from engine.recording import Recording
 from engine.report import (
     ExchangeView,
@@ -162,12 +162,15 @@ def plan_markets(count: int) -> tuple[MarketPlan, ...]:
 def exchange_config(plan: Plan, run_id: str, now: datetime) -> str:
     """The paper exchange's TOML document: markets, administrators, and who is exempt from rate limits."""
     end = now + timedelta(days=OPEN_DAYS)
-    crowd = [f"crowd_{run_id}", f"crowd_{run_id}_takers"]
-    traders = [name for names in usernames(seed=plan.options.seed, run_id=run_id).values() for name in names]
+    if plan.feed is None:
+        by_kind = traders.usernames(seed=plan.options.seed, run_id=run_id)
+        others = [name for names in by_kind.values() for name in names]
+    else:
+        others = list(crowd.usernames(run_id))
     return toml_document(
         {
             "admin_users": [OPERATOR, AMM_USERNAME],
-            "exempt_users": [OPERATOR, *(traders if plan.feed is None else crowd)],
+            "exempt_users": [OPERATOR, *others],
             "markets": [
                 {
                     "id": market.id,
@@ -273,7 +276,7 @@ class Demo:
 
     async def _open_crowd(self) -> None:
         options = self._plan.options
-        crowd = await self.stage.open_participant(
+        child = await self.stage.open_participant(
             "crowd",
             [
                 *("-m", "engine.paper.crowd", "--url", self.stage.url, "--run", self.stage.run_id),
@@ -286,7 +289,7 @@ class Demo:
             may_end=True,
         )
         slot = self.sampler.markets[0].slot
-        self._recording = Recording(crowd, observer=self.stage.observer, arena=self.stage.arena, slot=slot)
+        self._recording = Recording(child, observer=self.stage.observer, arena=self.stage.arena, slot=slot)
 
     async def _watch(self) -> None:
         """Until the seconds are over, the recording ends, or somebody says stop."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -26,9 +26,9 @@ class Board:
         self.state: Any = ffi.new("quoter_state_t *")
 
     def publish(
-        self, at_ms: int, *, gates: Gate = Gate(0), ungated_ms: int = 0, reservation: float = 50.0
+        self, at_ms: int, *, gate: Gate | None = None, ungated_ms: int = 0, reservation: float = 50.0
     ) -> None:
-        self.state.gates = int(gates)
+        self.state.gates = int(gate or 0)
         self.state.ungated_ns = ungated_ms * MS
         self.state.reservation = reservation
         size = ffi.sizeof("quoter_state_t")
@@ -41,10 +41,10 @@ class Board:
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
+def board() -> Board:
     arena = Arena.create(market_slots=1, worker_slots=1)
     arena.place_market(0, market_id="MKT-DEMO-01", worker=0, tick_count=101)
-    yield Board(arena)
+    return Board(arena)
 
 
 def free_ms(sampler: MarketSampler, until_ms: int) -> list[tuple[int, int]]:
@@ -71,7 +71,7 @@ def test_changes_between_two_looks_are_placed_exactly(board: Board) -> None:
     board.publish(110, ungated_ms=10)
     look(sampler, 115)
     # gated since 123, published several times since
-    board.publish(140, gates=Gate.POST_FILL, ungated_ms=23)
+    board.publish(140, gate=Gate.POST_FILL, ungated_ms=23)
     look(sampler, 145)
     # released at 2623
     board.publish(2640, ungated_ms=23 + 17)
@@ -149,7 +149,7 @@ def test_the_live_view_shows_every_market_and_process(board: Board) -> None:
     board.publish(20, reservation=52.3)
     board.arena.write_config(0, 1, b'{"id":"MKT-DEMO-01"}')
     snapshot = take(board.arena)
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
+    console = Console(width=200, record=True, file=StringIO())
     console.print(Group(markets_table(snapshot, snapshot), processes_line(snapshot, {})))
     shown = console.export_text()
     for words in ("MKT-DEMO-01", "52.3", "50/54", "quoting"):
