@@ -444,7 +444,8 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return 0
-        self._fence(child)
+        if not (child.told_to_stop and code == EXIT_OK):  # who ended in order has left nothing behind
+            self._fence(child)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
         child.pidfd = -1
@@ -513,7 +514,7 @@ class Supervisor:
 
     def _free_roles(self, child: Child) -> None:
         """Frees the producer roles of a reaped process: from here on its successor may take them."""
-        workers = range(len(self._plans))
+        workers = range(self.arena.worker_slots)
         if child.kind == INGEST:
             for worker in workers:
                 lib.broadcast_free_role(self.arena.book_ring(worker))
