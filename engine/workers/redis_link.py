@@ -116,12 +116,11 @@ class _Replies(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
     def expect(self, count: int) -> asyncio.Future[list[Any]]:
-        """The next ``count`` replies."""
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        """The next ``count`` replies. Raises RedisFaultError when the connection is gone."""
         if self._error is not None:
-            future.set_exception(self._error)
-        else:
-            self._waiting.append((count, [], future))
+            raise RedisFaultError(self._error.fault, str(self._error))
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((count, [], future))
         return future
 
     def data_received(self, data: bytes) -> None:

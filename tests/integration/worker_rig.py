@@ -103,6 +103,23 @@ class WorkerRig:
         os.close(self.gateway_bell)
 
 
+def write_state(
+    arena: Arena, slot: int, *, mono_ns: int = 0, unix_ns: int | None = None, **fields: Any
+) -> None:
+    """Publishes a market's state row as its quoter would; unnamed fields are 0."""
+    state = ffi.new("quoter_state_t *", fields)
+    now_unix_ns = time.time_ns() if unix_ns is None else unix_ns
+    row = ffi.addressof(arena.market(slot), "state")
+    size = ffi.sizeof("quoter_state_t")
+    assert lib.state_write(row, lib.STATE_KIND_QUOTER, 1, mono_ns, now_unix_ns, state, size) == lib.RING_OK
+
+
+def write_order(arena: Arena, slot: int, index: int, *, order_id: str = "", **fields: Any) -> None:
+    """Publishes a live-order row as the gateway would; without fields the row is free."""
+    order = ffi.new("live_order_t *", {**fields, "venue_order_id": order_id.encode()})
+    lib.live_order_write(ffi.addressof(arena.market(slot).live_orders[index]), order)
+
+
 def counter(struct: Any, field: str) -> int:
     """One shared word of a struct."""
     return int(lib.cell_load(cell(struct, field)))
