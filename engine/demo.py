@@ -66,9 +66,10 @@ DEFAULT_MARKETS: Final = 3
 DEFAULT_SEED: Final = 1
 CHECKPOINTS: Final = 100
 OPEN_DAYS: Final = 30
-TRADER_REQUESTS_PER_S: Final = 12.0
-"""Per market; in total at most ``TRADER_REQUESTS_PER_S_MAX``."""
-TRADER_REQUESTS_PER_S_MAX: Final = 60.0
+TRADERS: Final = (("liquidity", "liquidity", 6.0, 60.0), ("takers", "noise,informed", 0.8, 16.0))
+"""Name, kinds, requests per second of one market, and at most in total. Takers are few: each fill holds the
+market maker back for ``post_fill_delay_ms``, and what is to be seen is quoting."""
+PLAIN_WIDTH: Final = 160
 PROGRESS_S: Final = 5.0
 SETTLED_S_MAX: Final = 15.0
 FEED_PRICE_RANGE: Final = (5, 95)
@@ -263,16 +264,17 @@ class Demo:
             await self._open_crowd()
 
     async def _open_traders(self) -> None:
-        options = self._plan.options
-        rate = min(TRADER_REQUESTS_PER_S * len(self._plan.markets), TRADER_REQUESTS_PER_S_MAX)
-        await self.stage.open_participant(
-            "traders",
-            [
-                *("-m", "engine.paper.traders", "--url", self.stage.url, "--run", self.stage.run_id),
-                *("--markets", ",".join(market.id for market in self._plan.markets)),
-                *("--seed", str(options.seed), "--rate", f"{rate:g}"),
-            ],
-        )
+        market_ids = [market.id for market in self._plan.markets]
+        for name, kinds, rate, rate_max in TRADERS:
+            await self.stage.open_participant(
+                name,
+                [
+                    *("-m", "engine.paper.traders", "--url", self.stage.url, "--run", self.stage.run_id),
+                    *("--markets", ",".join(market_ids), "--kinds", kinds),
+                    *("--seed", str(self._plan.options.seed)),
+                    *("--rate", f"{min(rate * len(market_ids), rate_max):g}"),
+                ],
+            )
 
     async def _open_crowd(self) -> None:
         options = self._plan.options
@@ -535,6 +537,8 @@ async def _perform(plan: Plan, directory: PrivateDirectory, console: Console, *,
 def run(options: DemoOptions) -> int:
     """Runs the demo to its exit code; everything it has to say goes to stdout, problems to stderr."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH  # a file has no edge
     live = console.is_terminal and options.seconds is None and options.report is None
     try:
         plan = make_plan(options)
