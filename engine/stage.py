@@ -338,7 +338,7 @@ class Stage:
         rundir.write_private(config_file, config.encode())
         self.engine = await ChildProcess.start(
             "engine",
-            ["-m", "engine", "run", str(config_file), "--run-dir", str(self.run_dir)],
+            ["-m", "engine.cli", "run", str(config_file), "--run-dir", str(self.run_dir)],
             run_dir=self.run_dir,
             secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm},
         )

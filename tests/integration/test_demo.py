@@ -55,7 +55,7 @@ class RunningDemo:
         self.output = run_dir.parent / "output.txt"
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine", "demo", "--run-dir", str(run_dir), *arguments],
+                [sys.executable, "-m", "engine.cli", "demo", "--run-dir", str(run_dir), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -151,7 +151,7 @@ def test_a_second_demo_in_the_same_directory_is_refused(start_demo: StartDemo) -
     first = start_demo("--markets", "1")
     wait_until((first.run_dir / "paper.address").exists, "the exchange listens")
     second = subprocess.run(
-        [sys.executable, "-m", "engine", "demo", "--run-dir", str(first.run_dir)],
+        [sys.executable, "-m", "engine.cli", "demo", "--run-dir", str(first.run_dir)],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
@@ -256,7 +256,7 @@ def test_the_command_ends_with_the_code_and_the_line(tmp_path: Path) -> None:
     feed = tmp_path / "not-a-feed"
     feed.write_bytes(b"\x00\x01")
     ended = subprocess.run(
-        [sys.executable, "-m", "engine", "demo", "--feed", f"betfair:{feed}"],
+        [sys.executable, "-m", "engine.cli", "demo", "--feed", f"betfair:{feed}"],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
