@@ -147,7 +147,6 @@ class WorkerSampler:
     def look(self, now_unix_ns: int) -> None:
         if now_unix_ns < self._due_unix_ns:
             return
-        self._due_unix_ns = now_unix_ns + _CPU_EVERY_NS
         if lib.cell_load(cell(self._row, "state")) != lib.PROCESS_RUNNING:
             return  # before it is pinned a process runs anywhere
         pid = int(lib.cell_load(cell(self._row, "pid")))
@@ -155,6 +154,7 @@ class WorkerSampler:
         if core is not None:
             self.pid = pid
             self.cores.add(core)
+            self._due_unix_ns = now_unix_ns + _CPU_EVERY_NS
 
 
 def last_core(pid: int) -> int | None:
