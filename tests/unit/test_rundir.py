@@ -89,6 +89,12 @@ def test_a_link_in_the_place_of_the_base_directory_is_refused(base: Path, tmp_pa
         RunDirectory.claim(None)
 
 
+def test_a_base_directory_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc")
+    with pytest.raises(RunDirError, match=r"^/proc/corequote: "):
+        RunDirectory.claim(None)
+
+
 @pytest.mark.parametrize(
     ("name", "rule"), [("file", "File exists"), ("file/below", "Not a directory"), ("x" * 90, "too long")]
 )
