@@ -26,11 +26,18 @@ class Board:
         self.state: Any = ffi.new("quoter_state_t *")
 
     def publish(
-        self, at_ms: int, *, gate: Gate | None = None, ungated_ms: int = 0, reservation: float = 50.0
+        self,
+        at_ms: int,
+        *,
+        gate: Gate | None = None,
+        ungated_ms: int = 0,
+        reservation: float = 50.0,
+        touch: tuple[int, int] = (50, 54),
     ) -> None:
         self.state.gates = int(gate or 0)
         self.state.ungated_ns = ungated_ms * MS
         self.state.reservation = reservation
+        self.state.touch_bid_cents, self.state.touch_ask_cents = touch
         size = ffi.sizeof("quoter_state_t")
         at_ns = START_NS + at_ms * MS
         code = lib.state_write(self.row, lib.STATE_KIND_QUOTER, 1, at_ns, at_ns, self.state, size)
@@ -110,9 +117,9 @@ def test_time_outside_the_price_range_does_not_count(board: Board) -> None:
     board.first_quote(0)
     board.publish(0)
     look(sampler, 0)
-    board.publish(100, ungated_ms=100, reservation=95.2)
+    board.publish(100, ungated_ms=100, touch=(93, 0))  # the ask would be 96: dropped
     look(sampler, 100)
-    board.publish(200, ungated_ms=200, reservation=94.9)
+    board.publish(200, ungated_ms=200, touch=(92, 95))
     look(sampler, 200)
     assert free_ms(sampler, 300) == [(0, 100), (200, 300)]
 
@@ -143,7 +150,6 @@ def test_the_live_view_shows_every_market_and_process(board: Board) -> None:
     board.first_quote(10)
     board.state.own_bid_orders = board.state.own_ask_orders = 5
     board.state.fair_price_cents = 52
-    board.state.touch_bid_cents, board.state.touch_ask_cents = 50, 54
     board.state.lifecycle = lib.LIFECYCLE_RUNNING
     board.state.market_status = lib.MARKET_ACTIVE
     board.publish(20, reservation=52.3)
