@@ -3,6 +3,7 @@
 Reads: commands from the routes. Writes: the state, the journal, and (after commit) the market streams.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,17 +12,21 @@ from typing import Final
 import msgspec
 
 from engine.paper.book import LevelChange
-from engine.paper.commands import Command
+from engine.paper.commands import Command, HaltMarket
 from engine.paper.decide import decide
 from engine.paper.effects import Result
+from engine.paper.guard import check_effects
+from engine.paper.invariants import Breach
 from engine.paper.model import Trade
+from engine.paper.refusal import Code, Refusal
 from engine.paper.state import State
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS_PER_MS: Final = 1_000_000
+_LOG: Final = logging.getLogger("engine.paper")
 
 
-class Committed(msgspec.Struct, frozen=True, kw_only=True):
+class Committed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became visible with one commit: the book levels it changed and the fills it made."""
 
     market_id: str
@@ -77,6 +82,12 @@ class Exchange:
         decision = decide(self.state, command, utc(unix_ns))
         effects = decision.effects
         if effects is not None:
+            breach = check_effects(self.state, effects)
+            if breach is not None:
+                self._halt(breach, unix_ns)
+                raise Refusal(
+                    Code.INTERNAL, "internal error: the transaction does not add up, nothing was done"
+                )
             _, levels = self.state.apply(effects, unix_ns)
             fills = [trade for trade in effects.trades if not trade.is_audit]
             if levels or fills:
@@ -87,3 +98,14 @@ class Exchange:
                 for listener in self._listeners:
                     listener(committed)
         return decision.result
+
+    def _halt(self, breach: Breach, unix_ns: int) -> None:
+        """Stop the market a wrong transaction concerns and keep the reason (5.10)."""
+        reason = f"{breach.check}: {breach.what}"
+        _LOG.error("transaction refused, market %s halted: %s", breach.market_id, reason)
+        if breach.market_id is not None:
+            halting = decide(
+                self.state, HaltMarket(market_id=breach.market_id, reason=reason), utc(unix_ns)
+            ).effects
+            assert halting is not None
+            self.state.apply(halting, unix_ns)

@@ -31,7 +31,7 @@ from engine.paper.model import (
 )
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
+class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One applied command in the journal. Its entries number from ``first_sequence`` upwards."""
 
     number: int

@@ -9,6 +9,7 @@ from engine.paper import commands
 from engine.paper.book import Book
 from engine.paper.decide import decide
 from engine.paper.effects import BatchCancelled, Effects, OrderEventKind, Placed, Replaced, Result
+from engine.paper.guard import check_effects
 from engine.paper.invariants import Audit
 from engine.paper.model import (
     AMM_USER_ID,
@@ -78,6 +79,7 @@ class Pair:
         self.at += timedelta(microseconds=self.random.randrange(3))
         decision = decide(self.state, command, self.at)
         if decision.effects is not None:
+            assert check_effects(self.state, decision.effects) is None
             self.effects.append((decision.effects, len(self.effects)))
             self.state.apply(decision.effects, len(self.effects))
         return decision.result

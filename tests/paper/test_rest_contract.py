@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import jwt
 import pytest
 
-from engine.paper.model import AMM_USER_ID
+from engine.paper.draft import Draft
+from engine.paper.model import AMM_USER_ID, Holding, Side
 from engine.paper.refusal import HTTP_STATUS, Code
 from tests.paper.venue import (
     AMM_PASSWORD,
@@ -942,3 +943,48 @@ def test_schema_names_every_route(shared: Venue) -> None:
         "/api/v1/amm/orders/replace",
         "/api/v1/admin/journal",
     } <= set(schema["paths"])
+
+
+def _reserve_without_its_ledger_row(draft: Draft, pairs: int, kind: object, reference: object) -> None:
+    draft.pool.add_pairs(pairs)
+
+
+def _shares_for_nothing(draft: Draft, user: str, side: Side, quantity: int, cost_cents: int) -> None:
+    draft.set_holding(user, side, Holding(quantity, cost_cents + 1))
+
+
+def _free_unfreeze(draft: Draft, user: str, cents: int, reference: object) -> None:
+    draft.purse(user).available_cents += cents
+
+
+@pytest.mark.parametrize(
+    ("target", "damage", "check"),
+    [
+        (
+            "engine.paper.draft.Draft.move_reserve",
+            _reserve_without_its_ledger_row,
+            "reserve_account_consistency",
+        ),
+        ("engine.paper.clearing._add_shares", _shares_for_nothing, "cost_conservation"),
+        ("engine.paper.draft.Draft.unfreeze", _free_unfreeze, "ledger"),
+    ],
+)
+def test_a_transaction_that_does_not_add_up_is_refused(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch, target: str, damage: object, check: str
+) -> None:
+    a, b = venue.people("AB")
+    resting = a.place("BUY YES 60x10")["order"]["id"]
+    before = (a.cash, b.cash, a.order(resting))
+    connection = http.client.HTTPConnection(venue.host, venue.port, timeout=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, damage)
+        headers = {"Authorization": f"Bearer {b.token}"}
+        connection.request("POST", "/api/v1/orders", json.dumps(b.terms("BUY NO 40x10")), headers)
+        response = connection.getresponse()
+        assert (response.status, json.loads(response.read())["code"]) == (500, 9002)
+    connection.close()
+    assert (a.cash, b.cash, a.order(resting)) == before
+    assert venue.market()["status"] == "HALTED"
+    (record,) = venue.server.exchange.state.circuit_breaks
+    assert record.trigger_reason.startswith(check)
+    assert a.cancel(resting).status == 200
