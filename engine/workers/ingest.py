@@ -367,8 +367,9 @@ class Stream:
         try:
             await transport.wait_disconnected()
             reason = f"closed by the venue, code {listener.close_code or 'none'}"
-        except (WSError, OSError) as error:
-            reason = f"{type(error).__name__}"
+        except WSError as error:  # the protocol was broken, or a frame was too big to be taken in
+            self._feed.count_refused()
+            reason = type(error).__name__
         finally:
             self.listener = None
             transport.disconnect(graceful=False)
