@@ -270,24 +270,26 @@ class OrderDesk:
         self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
     ) -> None:
         """Cancels until the venue has said that the order is gone; a cancel is never given up."""
-        attempt = 0
+        attempt, told = 0, False
         while not order.gone():
             outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
             match outcome:
                 case Answered(data=cancelled):
-                    await self._gone(
+                    told = await self._gone(
                         market,
                         order,
                         remainder=cancelled.remaining_quantity_cancelled,
                         intent=intent,
                         worker_epoch=worker_epoch,
                     )
-                    return
+                    break
                 case Refused(code=venue.NOT_CANCELLABLE | venue.ORDER_UNKNOWN):
                     at_venue = await self._look_up(order.venue_order_id)
                     if at_venue is None or not at_venue.live:
-                        await self._ended(market, order, at_venue, intent=intent, worker_epoch=worker_epoch)
-                        return
+                        told = await self._ended(
+                            market, order, at_venue, intent=intent, worker_epoch=worker_epoch
+                        )
+                        break
                 case Refused(code=code) if code not in _INCONCLUSIVE:
                     _log.critical(
                         "cancel_refused", market=market.market_id, order=order.venue_order_id, code=code
@@ -299,7 +301,8 @@ class OrderDesk:
                     self._context.counts.resends += 1
             await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else _RETRY_S)
             attempt += 1
-        self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
+        if not told:
+            self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
 
     def _answer_cancel(
         self, market: GatewayMarket, order: LiveOrder, code: int, intent: int, worker_epoch: int
@@ -353,8 +356,11 @@ class OrderDesk:
 
     async def _gone(
         self, market: GatewayMarket, order: LiveOrder, *, remainder: int, intent: int, worker_epoch: int
-    ) -> None:
-        """The venue cancelled the order with ``remainder`` left: its fills first, then CANCELLED."""
+    ) -> bool:
+        """The venue ended the order with ``remainder`` left: its fills first, then CANCELLED.
+
+        False: the fills left nothing, and FILLED was told instead.
+        """
         try:
             async with asyncio.timeout(_FILLS_WAIT_S):
                 while order.remaining > remainder and not order.gone():
@@ -362,12 +368,12 @@ class OrderDesk:
         except TimeoutError:
             _log.error("fills_missing", market=market.market_id, order=order.venue_order_id)
         if order.gone():
-            self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
-            return
+            return False
         self._context.reports_of(market).cancelled(
             market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch
         )
         market.close(order)
+        return True
 
     async def _settle(
         self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
@@ -387,8 +393,11 @@ class OrderDesk:
         *,
         intent: int,
         worker_epoch: int,
-    ) -> None:
-        """The venue says that the order is not live: filled, cancelled, or (None) not known at all."""
+    ) -> bool:
+        """The venue says that the order is not live: filled, cancelled, or (None) not known at all.
+
+        Whether CANCELLED was told.
+        """
         if at_venue is None:
             _log.error("ghost_order", market=market.market_id, order=order.venue_order_id)
             remainder = order.remaining
@@ -403,7 +412,7 @@ class OrderDesk:
                     order=order.venue_order_id,
                     reason=at_venue.cancel_reason,
                 )
-        await self._gone(market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch)
+        return await self._gone(market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch)
 
     async def missing_from_list(self, market: GatewayMarket, order: LiveOrder) -> None:
         """The venue's list of live orders lacks one that we count as live: find out why."""
