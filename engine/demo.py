@@ -24,12 +24,11 @@ import msgspec
 import uvloop
 from msgspec import Struct
 from rich.console import Console
-from rich.table import Table
 
 from engine._native import lib
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.events import Lifecycle
-from engine.liveview import REFRESH_S, LiveView, condition, duration, money
+from engine.liveview import REFRESH_S, LiveView, condition, duration, money, plain_table
 from engine.observer import OPERATOR, ExchangeBooks
 from engine.paper import crowd, traders
 from engine.paper.betfair import FeedError, FeedSummary, Start, describe
@@ -70,6 +69,10 @@ TRADERS: Final = (("liquidity", "liquidity", 6.0, 60.0), ("takers", "noise,infor
 """Name, kinds, requests per second of one market, and at most in total. Takers are few: each fill holds the
 market maker back for ``post_fill_delay_ms``, and what is to be seen is quoting."""
 PLAIN_WIDTH: Final = 160
+SUMMARY_COLUMNS: Final = (
+    *("market", "fills", "replaces", "presence", "YES", "NO", "cash", "PnL", "live", "msgs"),
+    *("t2q p50", "t2q p99", "cpu"),
+)
 PROGRESS_S: Final = 5.0
 SETTLED_S_MAX: Final = 15.0
 FEED_PRICE_RANGE: Final = (5, 95)
@@ -468,9 +471,8 @@ class Demo:
     # ---- words ----
 
     def say(self, line: str) -> None:
-        """A line for whoever reads along, where there is no live view."""
-        if not self._live:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """A line for whoever reads along."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _headline(self) -> str:
         limit = self._plan.options.seconds
@@ -499,11 +501,7 @@ class Demo:
 
 def show_summary(report: Report, console: Console) -> None:
     """The table at the end, and what is not well."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("market", no_wrap=True)
-    names = "fills replaces presence YES NO cash PnL live msgs t2q·p50 t2q·p99 cpu"
-    for name in names.split():
-        table.add_column(name.replace("·", " "), justify="right", no_wrap=True)
+    table = plain_table(SUMMARY_COLUMNS)
     for market in report.markets:
         table.add_row(
             market.market_id,

@@ -142,10 +142,11 @@ def test_the_kernel_says_where_a_process_ran() -> None:
     assert last_core(2**22 + 1) is None
 
 
-def test_the_live_view_shows_every_market_and_process(board: Board) -> None:
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_live_view_shows_every_market_and_process(board: Board, width: int) -> None:
     from rich.console import Console, Group
 
-    from engine.liveview import markets_table, processes_line
+    from engine.liveview import market_tables, processes_line
 
     board.first_quote(10)
     board.state.own_bid_orders = board.state.own_ask_orders = 5
@@ -155,8 +156,9 @@ def test_the_live_view_shows_every_market_and_process(board: Board) -> None:
     board.publish(20, reservation=52.3)
     board.arena.write_config(0, 1, b'{"id":"MKT-DEMO-01"}')
     snapshot = take(board.arena)
-    console = Console(width=200, record=True, file=StringIO())
-    console.print(Group(markets_table(snapshot, snapshot), processes_line(snapshot, {})))
+    console = Console(width=width, record=True, file=StringIO())
+    tables = market_tables(snapshot, snapshot, width=width)
+    console.print(Group(*tables, processes_line(snapshot, {})))
     shown = console.export_text()
     for words in ("MKT-DEMO-01", "52.3", "50/54", "quoting"):
         assert words in shown
