@@ -58,6 +58,7 @@ class ScriptedVenue:
         self.snapshots: dict[str, dict[str, Any] | None] = {}
         self.answers_pings = True
         self.refused_tokens: set[str] = set()
+        self.refuses_by_status = False  # with HTTP 401 instead of close code 4401
         self.logins = 0
         self.refreshes = 0
         self.requests: list[str] = []  # what order-book clients sent
@@ -147,12 +148,15 @@ class ScriptedVenue:
         self.refreshes += 1
         return self._token_answer()
 
-    async def _stream(self, request: web.Request) -> web.WebSocketResponse:
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
         stream, market = request.match_info["stream"], request.match_info["market"]
+        refused = request.query["token"] in self.refused_tokens
+        if refused and self.refuses_by_status:
+            return web.Response(status=401)
         socket = web.WebSocketResponse(autoping=False)
         await socket.prepare(request)
         self.connects.append((stream, market, time.monotonic()))
-        if request.query["token"] in self.refused_tokens:
+        if refused:
             await socket.close(code=4401)
             return socket
         key = (stream, market)

@@ -434,8 +434,10 @@ def test_a_lost_trade_stream_leaves_the_book_alone(
     await_shape(reader, (*LINK_UP, 0), (*VALID, 1))
 
 
-def test_a_refused_token_is_renewed(rig: WorkerRig, venue: ScriptedVenue) -> None:
+@pytest.mark.parametrize("by_status", [False, True], ids=["close code", "HTTP status"])
+def test_a_refused_token_is_renewed(rig: WorkerRig, venue: ScriptedVenue, by_status: bool) -> None:
     start(rig, venue)
+    venue.refuses_by_status = by_status
     assert (venue.logins, venue.refreshes) == (1, 0)
     venue.refused_tokens.add("token-1-0")
     venue.disconnect(BOOK)

@@ -282,6 +282,21 @@ def test_password_database_and_tcp(tmp_path: Path, server: Server) -> None:
     assert b"secret-word" not in (tmp_path / "writer.log").read_bytes()
 
 
+def test_a_restricted_user_is_enough(tmp_path: Path, server: Server) -> None:
+    """With no command that could read the server's settings or endanger its data."""
+    rules = "+@read +@write -@dangerous +publish +select ~amm:* ~ratelimit:* &amm:updates"
+    server.start("--user", "engine", "on", ">word", *rules.split())
+    rig = make_rig(tmp_path, f"unix://engine:word@{server.path}")
+    try:
+        fill(rig)
+        rig.start("writer", WRITER)
+        until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+        assert rig.logged("writer", "eviction_policy_not_readable")
+        assert faults(rig) == []
+    finally:
+        rig.close()
+
+
 # ---- a server that loses, stalls or refuses ------------------------------------------------------
 
 
