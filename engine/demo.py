@@ -28,7 +28,7 @@ from rich.console import Console
 from engine._native import lib
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.events import Lifecycle
-from engine.liveview import REFRESH_S, LiveView, condition, duration, money, plain_table
+from engine.liveview import REFRESH_S, Cells, LiveView, condition, duration, market_tables, money
 from engine.observer import OPERATOR, ExchangeBooks
 from engine.paper import crowd, traders
 from engine.paper.betfair import FeedError, FeedSummary, Start, describe
@@ -69,10 +69,8 @@ TRADERS: Final = (("liquidity", "liquidity", 6.0, 60.0), ("takers", "noise,infor
 """Name, kinds, requests per second of one market, and at most in total. Takers are few: each fill holds the
 market maker back for ``post_fill_delay_ms``, and what is to be seen is quoting."""
 PLAIN_WIDTH: Final = 160
-SUMMARY_COLUMNS: Final = (
-    *("market", "fills", "replaces", "presence", "YES", "NO", "cash", "PnL", "live", "msgs"),
-    *("t2q p50", "t2q p99", "cpu"),
-)
+TRADED_COLUMNS: Final = ("market", "fills", "replaces", "presence", "YES", "NO", "cash", "PnL", "live")
+MACHINE_COLUMNS: Final = ("book messages", "t2q p50", "t2q p99", "pid", "cpu")
 PROGRESS_S: Final = 5.0
 SETTLED_S_MAX: Final = 15.0
 FEED_PRICE_RANGE: Final = (5, 95)
@@ -501,24 +499,31 @@ class Demo:
 
 def show_summary(report: Report, console: Console) -> None:
     """The table at the end, and what is not well."""
-    table = plain_table(SUMMARY_COLUMNS)
-    for market in report.markets:
-        table.add_row(
-            market.market_id,
-            str(market.fills),
-            str(market.replaces),
-            "-" if market.presence_after_3s is None else f"{market.presence_after_3s:.1%}",
-            str(market.yes_volume),
-            str(market.no_volume),
-            money(market.cash_cents),
-            money(market.pnl_cents, signed=True),
-            str(market.live_orders_at_exit),
-            str(market.book_messages),
-            duration(market.tick_to_quote_ns.p50),
-            duration(market.tick_to_quote_ns.p99),
-            "-" if market.cpu is None else str(market.cpu),
+    rows: list[tuple[Cells, Cells]] = [
+        (
+            [
+                market.market_id,
+                str(market.fills),
+                str(market.replaces),
+                "-" if market.presence_after_3s is None else f"{market.presence_after_3s:.1%}",
+                str(market.yes_volume),
+                str(market.no_volume),
+                money(market.cash_cents),
+                money(market.pnl_cents, signed=True),
+                str(market.live_orders_at_exit),
+            ],
+            [
+                str(market.book_messages),
+                duration(market.tick_to_quote_ns.p50),
+                duration(market.tick_to_quote_ns.p99),
+                str(market.pid),
+                "-" if market.cpu is None else str(market.cpu),
+            ],
         )
-    console.print(table)
+        for market in report.markets
+    ]
+    for table in market_tables(TRADED_COLUMNS, MACHINE_COLUMNS, rows, width=console.width):
+        console.print(table)
     words = [f"{report.seconds:.1f} s", f"{report.restarts} restarts", f"{report.redis.writes} Redis writes"]
     if report.feed is not None:
         words.append(f"book exact at {report.feed.matched} of {report.feed.checkpoints} checkpoints")

@@ -83,37 +83,48 @@ def condition(market: MarketView) -> str:
     return "quoting" if state.own_bid_orders and state.own_ask_orders else "placing"
 
 
-TEXT_COLUMNS: Final = frozenset({"market", "phase", "now"})
+_TEXT_COLUMNS: Final = frozenset({"market", "phase", "now"})
 _STATE_COLUMNS: Final = ("market", "phase", "now", "fair", "bid/ask", "live", "fills", "YES", "NO", "PnL")
 _MACHINE_COLUMNS: Final = ("book/s", "t2q p50", "t2q p99", "pid", "cpu")
 _WIDE: Final = 125
-"""From this width on both groups of columns stand side by side."""
+"""From this width on two groups of columns stand side by side."""
+
+Cells = list[str | Text]
 
 
-def plain_table(names: Sequence[str]) -> Table:
-    """A table without lines; when the terminal is narrow the market's name gives way, nothing else."""
+def market_tables(
+    first: Sequence[str], second: Sequence[str], rows: Sequence[tuple[Cells, Cells]], *, width: int
+) -> list[Table]:
+    """One row per market: a group of columns that begins with the market, and another one.
+
+    On a narrow terminal the second group becomes a table of its own, with the market before it; names of
+    markets give way first.
+    """
+    if width >= _WIDE:
+        return [_table((*first, *second), [[*left, *right] for left, right in rows])]
+    return [
+        _table(first, [left for left, _ in rows]),
+        _table((first[0], *second), [[left[0], *right] for left, right in rows]),
+    ]
+
+
+def _table(names: Sequence[str], rows: Sequence[Cells]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in names:
-        side: Literal["left", "right"] = "left" if name in TEXT_COLUMNS else "right"
+        side: Literal["left", "right"] = "left" if name in _TEXT_COLUMNS else "right"
         table.add_column(name, justify=side, no_wrap=name != "market", overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def market_tables(snapshot: Snapshot, earlier: Snapshot, *, width: int) -> list[Table]:
-    """One row per market, in one table or, on a narrow terminal, in two; rates are since ``earlier``."""
-    if width >= _WIDE:
-        table = plain_table((*_STATE_COLUMNS, *_MACHINE_COLUMNS))
-        for market in snapshot.markets:
-            table.add_row(*_state_cells(market), *_machine_cells(market, snapshot, earlier))
-        return [table]
-    states, machines = plain_table(_STATE_COLUMNS), plain_table(("market", *_MACHINE_COLUMNS))
-    for market in snapshot.markets:
-        states.add_row(*_state_cells(market))
-        machines.add_row(market.market_id, *_machine_cells(market, snapshot, earlier))
-    return [states, machines]
+def live_tables(snapshot: Snapshot, earlier: Snapshot, *, width: int) -> list[Table]:
+    """What the markets do and what their machinery does; rates are since ``earlier``."""
+    rows = [(_state_cells(market), _machine_cells(market, snapshot, earlier)) for market in snapshot.markets]
+    return market_tables(_STATE_COLUMNS, _MACHINE_COLUMNS, rows, width=width)
 
 
-def _state_cells(market: MarketView) -> list[str | Text]:
+def _state_cells(market: MarketView) -> Cells:
     state = market.state
     now = condition(market)
     shown = Text(now, "green" if now == "quoting" else "yellow")
@@ -137,7 +148,7 @@ def _state_cells(market: MarketView) -> list[str | Text]:
     ]
 
 
-def _machine_cells(market: MarketView, snapshot: Snapshot, earlier: Snapshot) -> list[str | Text]:
+def _machine_cells(market: MarketView, snapshot: Snapshot, earlier: Snapshot) -> Cells:
     quoter = snapshot.quoter_of(market)
     return [
         f"{book_messages_per_s(earlier, snapshot, market.market_id):.0f}",
@@ -190,7 +201,7 @@ class LiveView:
         view = Group(
             Text(headline, "bold"),
             "",
-            *market_tables(snapshot, self._recent[0], width=self._console.width),
+            *live_tables(snapshot, self._recent[0], width=self._console.width),
             "",
             processes_line(snapshot, use),
         )

@@ -146,7 +146,7 @@ def test_the_kernel_says_where_a_process_ran() -> None:
 def test_the_live_view_shows_every_market_and_process(board: Board, width: int) -> None:
     from rich.console import Console, Group
 
-    from engine.liveview import market_tables, processes_line
+    from engine.liveview import live_tables, processes_line
 
     board.first_quote(10)
     board.state.own_bid_orders = board.state.own_ask_orders = 5
@@ -157,7 +157,7 @@ def test_the_live_view_shows_every_market_and_process(board: Board, width: int) 
     board.arena.write_config(0, 1, b'{"id":"MKT-DEMO-01"}')
     snapshot = take(board.arena)
     console = Console(width=width, record=True, file=StringIO())
-    tables = market_tables(snapshot, snapshot, width=width)
+    tables = live_tables(snapshot, snapshot, width=width)
     console.print(Group(*tables, processes_line(snapshot, {})))
     shown = console.export_text()
     for words in ("MKT-DEMO-01", "52.3", "50/54", "quoting"):
