@@ -1,5 +1,6 @@
-"""``python -m engine`` is the ``corequote`` command."""
+"""``python -m engine`` is the ``corequote`` command, also where no console script is on the path."""
 
-from engine.cli import main
+import runpy
 
-main()
+# Run, not imported: the command line is the outermost layer, which no module of the package imports.
+runpy.run_module("engine.cli", run_name="__main__")

@@ -24,18 +24,17 @@ import msgspec
 import uvloop
 from msgspec import Struct
 from rich.console import Console
-from rich.table import Table
 
 from engine._native import lib
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.events import Lifecycle
-from engine.liveview import REFRESH_S, LiveView, condition, duration, money
+from engine.liveview import REFRESH_S, Cells, LiveView, condition, duration, market_tables, money
 from engine.observer import OPERATOR, ExchangeBooks
+from engine.paper import crowd, traders
 from engine.paper.betfair import FeedError, FeedSummary, Start, describe
 from engine.paper.client import RefusedError, UnreachableError
 from engine.paper.config import seed_markets
 from engine.paper.model import AMM_USERNAME
-from engine.paper.traders import usernames
 from engine.recording import Recording
 from engine.report import (
     ExchangeView,
@@ -66,9 +65,12 @@ DEFAULT_MARKETS: Final = 3
 DEFAULT_SEED: Final = 1
 CHECKPOINTS: Final = 100
 OPEN_DAYS: Final = 30
-TRADER_REQUESTS_PER_S: Final = 12.0
-"""Per market; in total at most ``TRADER_REQUESTS_PER_S_MAX``."""
-TRADER_REQUESTS_PER_S_MAX: Final = 60.0
+TRADERS: Final = (("liquidity", "liquidity", 6.0, 60.0), ("takers", "noise,informed", 0.8, 16.0))
+"""Name, kinds, requests per second of one market, and at most in total. Takers are few: each fill holds the
+market maker back for ``post_fill_delay_ms``, and what is to be seen is quoting."""
+PLAIN_WIDTH: Final = 160
+TRADED_COLUMNS: Final = ("market", "fills", "replaces", "presence", "YES", "NO", "cash", "PnL", "live")
+MACHINE_COLUMNS: Final = ("book messages", "t2q p50", "t2q p99", "pid", "cpu")
 PROGRESS_S: Final = 5.0
 SETTLED_S_MAX: Final = 15.0
 FEED_PRICE_RANGE: Final = (5, 95)
@@ -162,12 +164,15 @@ def plan_markets(count: int) -> tuple[MarketPlan, ...]:
 def exchange_config(plan: Plan, run_id: str, now: datetime) -> str:
     """The paper exchange's TOML document: markets, administrators, and who is exempt from rate limits."""
     end = now + timedelta(days=OPEN_DAYS)
-    crowd = [f"crowd_{run_id}", f"crowd_{run_id}_takers"]
-    traders = [name for names in usernames(seed=plan.options.seed, run_id=run_id).values() for name in names]
+    if plan.feed is None:
+        by_kind = traders.usernames(seed=plan.options.seed, run_id=run_id)
+        others = [name for names in by_kind.values() for name in names]
+    else:
+        others = list(crowd.usernames(run_id))
     return toml_document(
         {
             "admin_users": [OPERATOR, AMM_USERNAME],
-            "exempt_users": [OPERATOR, *(traders if plan.feed is None else crowd)],
+            "exempt_users": [OPERATOR, *others],
             "markets": [
                 {
                     "id": market.id,
@@ -260,20 +265,21 @@ class Demo:
             await self._open_crowd()
 
     async def _open_traders(self) -> None:
-        options = self._plan.options
-        rate = min(TRADER_REQUESTS_PER_S * len(self._plan.markets), TRADER_REQUESTS_PER_S_MAX)
-        await self.stage.open_participant(
-            "traders",
-            [
-                *("-m", "engine.paper.traders", "--url", self.stage.url, "--run", self.stage.run_id),
-                *("--markets", ",".join(market.id for market in self._plan.markets)),
-                *("--seed", str(options.seed), "--rate", f"{rate:g}"),
-            ],
-        )
+        market_ids = [market.id for market in self._plan.markets]
+        for name, kinds, rate, rate_max in TRADERS:
+            await self.stage.open_participant(
+                name,
+                [
+                    *("-m", "engine.paper.traders", "--url", self.stage.url, "--run", self.stage.run_id),
+                    *("--markets", ",".join(market_ids), "--kinds", kinds),
+                    *("--seed", str(self._plan.options.seed)),
+                    *("--rate", f"{min(rate * len(market_ids), rate_max):g}"),
+                ],
+            )
 
     async def _open_crowd(self) -> None:
         options = self._plan.options
-        crowd = await self.stage.open_participant(
+        child = await self.stage.open_participant(
             "crowd",
             [
                 *("-m", "engine.paper.crowd", "--url", self.stage.url, "--run", self.stage.run_id),
@@ -286,7 +292,7 @@ class Demo:
             may_end=True,
         )
         slot = self.sampler.markets[0].slot
-        self._recording = Recording(crowd, observer=self.stage.observer, arena=self.stage.arena, slot=slot)
+        self._recording = Recording(child, observer=self.stage.observer, arena=self.stage.arena, slot=slot)
 
     async def _watch(self) -> None:
         """Until the seconds are over, the recording ends, or somebody says stop."""
@@ -463,9 +469,8 @@ class Demo:
     # ---- words ----
 
     def say(self, line: str) -> None:
-        """A line for whoever reads along, where there is no live view."""
-        if not self._live:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """A line for whoever reads along."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _headline(self) -> str:
         limit = self._plan.options.seconds
@@ -494,28 +499,31 @@ class Demo:
 
 def show_summary(report: Report, console: Console) -> None:
     """The table at the end, and what is not well."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("market", no_wrap=True)
-    names = "fills replaces presence YES NO cash PnL live msgs t2q·p50 t2q·p99 cpu"
-    for name in names.split():
-        table.add_column(name.replace("·", " "), justify="right", no_wrap=True)
-    for market in report.markets:
-        table.add_row(
-            market.market_id,
-            str(market.fills),
-            str(market.replaces),
-            "-" if market.presence_after_3s is None else f"{market.presence_after_3s:.1%}",
-            str(market.yes_volume),
-            str(market.no_volume),
-            money(market.cash_cents),
-            money(market.pnl_cents, signed=True),
-            str(market.live_orders_at_exit),
-            str(market.book_messages),
-            duration(market.tick_to_quote_ns.p50),
-            duration(market.tick_to_quote_ns.p99),
-            "-" if market.cpu is None else str(market.cpu),
+    rows: list[tuple[Cells, Cells]] = [
+        (
+            [
+                market.market_id,
+                str(market.fills),
+                str(market.replaces),
+                "-" if market.presence_after_3s is None else f"{market.presence_after_3s:.1%}",
+                str(market.yes_volume),
+                str(market.no_volume),
+                money(market.cash_cents),
+                money(market.pnl_cents, signed=True),
+                str(market.live_orders_at_exit),
+            ],
+            [
+                str(market.book_messages),
+                duration(market.tick_to_quote_ns.p50),
+                duration(market.tick_to_quote_ns.p99),
+                str(market.pid),
+                "-" if market.cpu is None else str(market.cpu),
+            ],
         )
-    console.print(table)
+        for market in report.markets
+    ]
+    for table in market_tables(TRADED_COLUMNS, MACHINE_COLUMNS, rows, width=console.width):
+        console.print(table)
     words = [f"{report.seconds:.1f} s", f"{report.restarts} restarts", f"{report.redis.writes} Redis writes"]
     if report.feed is not None:
         words.append(f"book exact at {report.feed.matched} of {report.feed.checkpoints} checkpoints")
@@ -532,6 +540,8 @@ async def _perform(plan: Plan, directory: PrivateDirectory, console: Console, *,
 def run(options: DemoOptions) -> int:
     """Runs the demo to its exit code; everything it has to say goes to stdout, problems to stderr."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PLAIN_WIDTH  # a file has no edge
     live = console.is_terminal and options.seconds is None and options.report is None
     try:
         plan = make_plan(options)

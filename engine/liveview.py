@@ -5,8 +5,8 @@ Reads: snapshots of the arena (:mod:`engine.snapshot`). Writes: the terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
 
 import psutil
 from msgspec import Struct
@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from engine.events import Gate, Kill, Lifecycle, MarketStatus, ProcessState
+from engine.events import Gate, Kill, Lifecycle, MarketStatus, Phase, ProcessState
 from engine.snapshot import MarketView, ProcessView, Snapshot, book_messages_per_s
 
 REFRESH_S: Final = 0.25
@@ -83,67 +83,80 @@ def condition(market: MarketView) -> str:
     return "quoting" if state.own_bid_orders and state.own_ask_orders else "placing"
 
 
-_MARKET_COLUMNS: Final[Mapping[str, str]] = {
-    "market": "left",
-    "phase": "left",
-    "now": "left",
-    "fair": "right",
-    "bid/ask": "right",
-    "live": "right",
-    "fills": "right",
-    "YES": "right",
-    "NO": "right",
-    "PnL": "right",
-    "book/s": "right",
-    "t2q p50": "right",
-    "t2q p99": "right",
-    "pid": "right",
-    "cpu": "right",
-}
+_TEXT_COLUMNS: Final = frozenset({"market", "phase", "now"})
+_STATE_COLUMNS: Final = ("market", "phase", "now", "fair", "bid/ask", "live", "fills", "YES", "NO", "PnL")
+_MACHINE_COLUMNS: Final = ("book/s", "t2q p50", "t2q p99", "pid", "cpu")
+_WIDE: Final = 125
+"""From this width on two groups of columns stand side by side."""
+
+Cells = list[str | Text]
 
 
-def markets_table(snapshot: Snapshot, earlier: Snapshot) -> Table:
-    """One row per market; rates are those since ``earlier``."""
-    table = Table(box=None, pad_edge=False, expand=False)
-    for name, side in _MARKET_COLUMNS.items():
-        table.add_column(name, justify="left" if side == "left" else "right", no_wrap=True)
-    for market in snapshot.markets:
-        table.add_row(*_market_cells(market, snapshot, earlier))
+def market_tables(
+    first: Sequence[str], second: Sequence[str], rows: Sequence[tuple[Cells, Cells]], *, width: int
+) -> list[Table]:
+    """One row per market: a group of columns that begins with the market, and another one.
+
+    On a narrow terminal the second group becomes a table of its own, with the market before it; names of
+    markets give way first.
+    """
+    if width >= _WIDE:
+        return [_table((*first, *second), [[*left, *right] for left, right in rows])]
+    return [
+        _table(first, [left for left, _ in rows]),
+        _table((first[0], *second), [[left[0], *right] for left, right in rows]),
+    ]
+
+
+def _table(names: Sequence[str], rows: Sequence[Cells]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in names:
+        side: Literal["left", "right"] = "left" if name in _TEXT_COLUMNS else "right"
+        table.add_column(name, justify=side, no_wrap=name != "market", overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _market_cells(market: MarketView, snapshot: Snapshot, earlier: Snapshot) -> list[str | Text]:
+def live_tables(snapshot: Snapshot, earlier: Snapshot, *, width: int) -> list[Table]:
+    """What the markets do and what their machinery does; rates are since ``earlier``."""
+    rows = [(_state_cells(market), _machine_cells(market, snapshot, earlier)) for market in snapshot.markets]
+    return market_tables(_STATE_COLUMNS, _MACHINE_COLUMNS, rows, width=width)
+
+
+def _state_cells(market: MarketView) -> Cells:
     state = market.state
-    quoter = snapshot.quoter_of(market)
     now = condition(market)
-    cells: list[str | Text] = [market.market_id]
+    shown = Text(now, "green" if now == "quoting" else "yellow")
     if state is None:
-        cells += ["-", Text(now, "yellow"), *["-"] * 7]
+        return [market.market_id, "-", shown, *["-"] * 7]
+    if state.market_status in (MarketStatus.ACTIVE, MarketStatus.UNKNOWN):
+        phase = "explore" if state.phase is Phase.EXPLORATION else "stable"
     else:
-        fair = f"{state.reservation:.1f}" if state.fair_price_cents else "-"
-        bid, ask = state.touch_bid_cents or "-", state.touch_ask_cents or "-"
-        phase = state.phase.name.lower()
-        if state.market_status not in (MarketStatus.ACTIVE, MarketStatus.UNKNOWN):
-            phase = state.market_status.name.lower()
-        cells += [
-            phase,
-            Text(now, "green" if now == "quoting" else "yellow"),
-            fair,
-            f"{bid}/{ask}",
-            str(state.live_orders),
-            str(state.fills),
-            str(state.yes_volume),
-            str(state.no_volume),
-            money(state.daily_pnl_cents, signed=True),
-        ]
-    cells += [
+        phase = state.market_status.name.lower()
+    return [
+        market.market_id,
+        phase,
+        shown,
+        f"{state.reservation:.1f}" if state.fair_price_cents else "-",
+        f"{state.touch_bid_cents or '-'}/{state.touch_ask_cents or '-'}",
+        str(state.live_orders),
+        str(state.fills),
+        str(state.yes_volume),
+        str(state.no_volume),
+        money(state.daily_pnl_cents, signed=True),
+    ]
+
+
+def _machine_cells(market: MarketView, snapshot: Snapshot, earlier: Snapshot) -> Cells:
+    quoter = snapshot.quoter_of(market)
+    return [
         f"{book_messages_per_s(earlier, snapshot, market.market_id):.0f}",
         duration(market.tick_to_quote_ns.p50),
         duration(market.tick_to_quote_ns.p99),
         str(quoter.pid) if quoter else "-",
         "-" if quoter is None or quoter.cpu is None else str(quoter.cpu),
     ]
-    return cells
 
 
 def processes_line(snapshot: Snapshot, use: Mapping[int, ProcessUse]) -> Text:
@@ -169,6 +182,7 @@ class LiveView:
     """The view on a terminal; use as a context manager and call :meth:`show` every ``REFRESH_S``."""
 
     def __init__(self, console: Console) -> None:
+        self._console: Final = console
         self._live: Final = Live(console=console, auto_refresh=False, transient=True)
         self._watch: Final = ProcessWatch()
         self._recent: list[Snapshot] = []
@@ -187,7 +201,7 @@ class LiveView:
         view = Group(
             Text(headline, "bold"),
             "",
-            markets_table(snapshot, self._recent[0]),
+            *live_tables(snapshot, self._recent[0], width=self._console.width),
             "",
             processes_line(snapshot, use),
         )

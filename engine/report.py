@@ -40,8 +40,9 @@ class MarketReport(Struct, frozen=True, kw_only=True):
 
     market_id: str
     pid: int
+    """Of the quoter as last seen running; 0 when the run was over before that."""
     cpu: int | None
-    """The core the quoter process really ran on; None when it ran on several, or was never seen running."""
+    """The core the quoter process really ran on; None when it ran on several."""
     cpu_planned: int | None
     book_messages: int
     deltas: int
@@ -164,7 +165,7 @@ def _market_verdicts(market: MarketReport, *, may_be_killed: bool) -> list[str]:
             found.append(f"{name} is {ours} in the worker and {theirs} at the exchange")
     if market.kills and not may_be_killed:
         found.append(f"was stopped {market.kills} times by its kill word")
-    if market.cpu is None or market.cpu != market.cpu_planned:
+    if market.pid and market.cpu != market.cpu_planned:
         found.append(f"quoter ran on core {market.cpu}, planned was {market.cpu_planned}")
     return [f"{market.market_id}: {line}" for line in found]
 

@@ -70,8 +70,12 @@ def base_directory() -> Path:
         base = Path(runtime) / "corequote"
     else:
         base = Path("/tmp") / f"corequote-{os.getuid()}"  # noqa: S108 - 0700, and refused when not our own
-    with contextlib.suppress(FileExistsError):
+    try:
         base.mkdir(mode=0o700)
+    except FileExistsError:
+        pass  # it may be anything, so it is checked
+    except OSError as error:
+        raise RunDirError(f"{base}: {error.strerror}") from None
     _check_private(base)
     return base
 
@@ -128,15 +132,19 @@ class RunDirectory:
     def claim(cls, configured: Path | None) -> RunDirectory:
         """The configured directory, or a fresh one. Raises RunDirError with one line."""
         base = base_directory()
-        _prune(base)
+        try:
+            _prune(base)
+            return cls._claim(base, configured)
+        except OSError as error:
+            raise RunDirError(f"{error.filename or configured or base}: {error.strerror}") from None
+
+    @classmethod
+    def _claim(cls, base: Path, configured: Path | None) -> RunDirectory:
         if configured is None:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
         else:
             path = configured.absolute()
-            try:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise RunDirError(f"{path}: {error.strerror}") from None
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_private(path)
         longest = len(os.fsencode(path)) + 1 + _LONGEST_SOCKET_NAME
         if longest > _SOCKET_PATH_BYTES_MAX:

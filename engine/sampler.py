@@ -103,11 +103,15 @@ class MarketSampler:
         return gates | Gate.KILL_WORD if word else gates
 
     def _may_be_counted(self) -> bool:
-        """Whether the target lies in the price range, if there is one."""
+        """Whether both touches of the target lie in the price range, if there is one.
+
+        A level outside the strategy's limits is dropped, so a side without a touch is a target outside.
+        """
         if self._price_range is None:
             return True
         low, high = self._price_range
-        return bool(low <= self._reader.state.reservation <= high)
+        state = self._reader.state
+        return bool(low <= state.touch_bid_cents and 0 < state.touch_ask_cents <= high)
 
     def _count_gated(self, gates: Gate, now_unix_ns: int) -> None:
         since_ns = now_unix_ns - self._last_look_unix_ns if self._last_look_unix_ns else 0
@@ -147,7 +151,6 @@ class WorkerSampler:
     def look(self, now_unix_ns: int) -> None:
         if now_unix_ns < self._due_unix_ns:
             return
-        self._due_unix_ns = now_unix_ns + _CPU_EVERY_NS
         if lib.cell_load(cell(self._row, "state")) != lib.PROCESS_RUNNING:
             return  # before it is pinned a process runs anywhere
         pid = int(lib.cell_load(cell(self._row, "pid")))
@@ -155,6 +158,7 @@ class WorkerSampler:
         if core is not None:
             self.pid = pid
             self.cores.add(core)
+            self._due_unix_ns = now_unix_ns + _CPU_EVERY_NS
 
 
 def last_core(pid: int) -> int | None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import msgspec
 from msgspec import Struct
 
 from engine import lifeline, rundir
@@ -212,6 +213,48 @@ def _prune(base: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+class _SupervisorEvent(Struct, frozen=True):
+    """The fields of the supervisor's log lines that say how a process died."""
+
+    event: str
+    child: str = ""
+    last_line: str = ""
+
+
+class DeathWatch:
+    """Follows the supervisor's event log for processes that die, and for those it has given up."""
+
+    def __init__(self, log_file: Path) -> None:
+        self.last_death = ""
+        self.given_up = ""
+        self._log_file: Final = log_file
+        self._offset = 0
+        self._due = 0.0
+
+    def look(self) -> None:
+        """Reads what is new, at most once a second."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + 1.0
+        with contextlib.suppress(OSError), self._log_file.open("rb") as file:
+            file.seek(self._offset if self._offset <= self._log_file.stat().st_size else 0)
+            *whole, rest = file.read().split(b"\n")
+            self._offset = file.tell() - len(rest)  # a line that is still being written is read next time
+            for line in whole:
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            event = msgspec.json.decode(line, type=_SupervisorEvent)
+        except msgspec.DecodeError:
+            return
+        if event.event == "died":
+            self.last_death = f"{event.child} died: {event.last_line or 'without a word'}"
+        elif event.event == "crash_loop":
+            self.given_up = event.child
+
+
 class Stage:
     """The running processes, and what is known about the run from outside the engine."""
 
@@ -226,6 +269,7 @@ class Stage:
         self._stop: Final = stop
         self._observer: Observer | None = None
         self._arena: Arena | None = None
+        self._deaths: DeathWatch | None = None
         self._cleanup: Final = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Stage:
@@ -294,11 +338,12 @@ class Stage:
         rundir.write_private(config_file, config.encode())
         self.engine = await ChildProcess.start(
             "engine",
-            ["-m", "engine", "run", str(config_file), "--run-dir", str(self.run_dir)],
+            ["-m", "engine.cli", "run", str(config_file), "--run-dir", str(self.run_dir)],
             run_dir=self.run_dir,
             secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm},
         )
         await self.until(self._attach, what="the engine hands out its arena")
+        self._deaths = DeathWatch(self.run_dir / rundir.LOG_DIRECTORY / "supervisor.log")
         await self.until(
             lambda: len(self.arena.used_markets()) == market_count, what=f"{market_count} markets have a slot"
         )
@@ -336,6 +381,10 @@ class Stage:
             if child is not None and child.fallen:
                 code = child.process.returncode
                 raise StageError(child.why(), code if code in (EXIT_USAGE, EXIT_CONFIG) else EXIT_FAILED)
+        if self._deaths is not None:
+            self._deaths.look()
+            if self._deaths.given_up:
+                raise StageError(f"the engine gave up on {self._deaths.given_up}; {self._deaths.last_death}")
         if self._observer is not None and self._observer.failure is not None:
             raise StageError(f"the exchange's journal cannot be followed: {self._observer.failure}")
 
@@ -353,7 +402,7 @@ class Stage:
         while not condition():
             self.check()
             if time.monotonic() > deadline:
-                said = "" if self.engine is None else f"; the engine says: {self.engine.last_line()}"
+                said = f"; {self._deaths.last_death}" if self._deaths and self._deaths.last_death else ""
                 raise StageError(f"waited {timeout_s:.0f} s in vain until {what}{said}")
             watch()
             await asyncio.sleep(POLL_S)

@@ -92,11 +92,13 @@ def _latency(histogram: Histogram) -> str:
 
 
 def _market_cells(market: MarketView) -> list[str]:
-    """What the quoter says of its market; dashes until it has said something."""
+    """What the quoter says of its market (dashes until it has said something), and what holds it back."""
     state = market.state
+    stops = (
+        " ".join(filter(None, (_flag_names(state.gates) if state else "", _flag_names(market.kill)))) or "-"
+    )
     if state is None:
-        return ["-"] * 9
-    stops = [name for flags in (state.gates, market.kill) if (name := _flag_names(flags))]
+        return [*["-"] * 8, stops]
     return [
         state.lifecycle.name.lower(),
         state.phase.name.lower(),
@@ -106,7 +108,7 @@ def _market_cells(market: MarketView) -> list[str]:
         str(state.fills),
         f"{state.yes_volume}/{state.no_volume}",
         _dollars(state.daily_pnl_cents),
-        " ".join(stops) or "-",
+        stops,
     ]
 
 

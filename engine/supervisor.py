@@ -75,6 +75,16 @@ def worker_command(kind: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"engine.workers.{kind}"]
 
 
+def _ending(exit_code: int) -> int | str:
+    """An exit code, or the name of the signal that ended the process."""
+    if exit_code >= 0:
+        return exit_code
+    try:
+        return signal.Signals(-exit_code).name
+    except ValueError:  # a real-time signal
+        return f"signal {-exit_code}"
+
+
 class ChildState(Enum):
     WAITING = "waiting"  # to be started when its time comes
     LIVE = "live"
@@ -444,7 +454,8 @@ class Supervisor:
         code = child.process.poll()
         if code is None:
             return 0
-        self._fence(child)
+        if not (child.told_to_stop and code == EXIT_OK):  # who ended in order has left nothing behind
+            self._fence(child)
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
         child.pidfd = -1
@@ -513,7 +524,7 @@ class Supervisor:
 
     def _free_roles(self, child: Child) -> None:
         """Frees the producer roles of a reaped process: from here on its successor may take them."""
-        workers = range(len(self._plans))
+        workers = range(self.arena.worker_slots)
         if child.kind == INGEST:
             for worker in workers:
                 lib.broadcast_free_role(self.arena.book_ring(worker))
@@ -525,8 +536,10 @@ class Supervisor:
             lib.broadcast_free_role(self.arena.step_ring(child.worker))
 
     def _plan_restart(self, child: Child, now_mono_ns: int) -> None:
-        last_line = child.log.last_line() if child.log is not None else ""
-        self._log.event("died", child=child.name, exit=child.exit_code, last_line=last_line)
+        assert child.exit_code is not None
+        # A process that a signal ended had nothing to say about it.
+        last_line = child.log.last_line() if child.log is not None and child.exit_code >= 0 else ""
+        self._log.event("died", child=child.name, exit=_ending(child.exit_code), last_line=last_line)
         first_life = child.history == RestartHistory() and not child.announced
         if child.exit_code == EXIT_CONFIG and first_life:
             self._refusal = last_line or f"{child.name} refuses the configuration"
@@ -627,14 +640,15 @@ class Supervisor:
         another try, as long as its stage lasts: it alone can sweep."""
         assert self._stop_stage is not None
         code = child.exit_code
+        assert code is not None
         may_sweep = child.kind == GATEWAY and self._stop_stage <= STOP_ORDER.index(GATEWAY)
         if may_sweep and code != EXIT_CONFIG and not (code == EXIT_OK and child.told_to_stop):
-            self._log.event("died", child=child.name, exit=code)
+            self._log.event("died", child=child.name, exit=_ending(code))
             child.state = ChildState.WAITING
             child.start_at_mono_ns = now_mono_ns + self._policy.delay_ns_min
             return
         child.state = ChildState.ENDED
-        self._log.event("stopped", child=child.name, exit=code)
+        self._log.event("stopped", child=child.name, exit=_ending(code))
         if child.told_to_stop and code != EXIT_OK and not child.killed:
             self._blame(child, f"ended with exit code {code}")
 

@@ -6,10 +6,10 @@ from typing import Any, Final
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 
 from engine.paper.desk import Desk, Web
 from engine.paper.envelope import Answer, failed, ok
+from engine.paper.openapi import CompletedJson
 from engine.paper.refusal import Code
 from engine.paper.routes_account import account_routes
 from engine.paper.routes_admin import admin_routes
@@ -47,7 +47,7 @@ def build_app(desk: Desk) -> Litestar:
             title="corequote paper exchange",
             version="1",
             path="/schema",
-            render_plugins=[JsonRenderPlugin(), SwaggerRenderPlugin()],
+            render_plugins=[CompletedJson()],
         ),
     )
 

@@ -44,8 +44,12 @@ class OrderEvent(msgspec.Struct, frozen=True, gc=False):
     quantity: int = 0
 
 
-class Effects(msgspec.Struct, frozen=True, kw_only=True):
-    """All changes of one command. ``next_id`` and ``next_ledger_id`` continue the two counters."""
+class Effects(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """All changes of one command. ``next_id`` and ``next_ledger_id`` continue the two counters.
+
+    Like every row, hidden from the garbage collector (``gc=False``): rows form no cycles, and a collection
+    that walked the whole history would stall the exchange for tens of milliseconds.
+    """
 
     next_id: int
     next_ledger_id: int
@@ -69,7 +73,7 @@ class NettingResult(msgspec.Struct, frozen=True, gc=False):
     released_cents: int
 
 
-class Placed(msgspec.Struct, frozen=True, kw_only=True):
+class Placed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An accepted order with its trades; ``replayed`` if the key had been used for the same content."""
 
     order: Order

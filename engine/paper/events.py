@@ -24,7 +24,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 _EXPIRING: Final = frozenset({CancelReason.IOC_UNFILLED, CancelReason.MARKET_RESOLVED})
 
 
-class TradeSide(msgspec.Struct, frozen=True, kw_only=True):
+class TradeSide(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One book side of a trade."""
 
     user_id: str
@@ -34,7 +34,7 @@ class TradeSide(msgspec.Struct, frozen=True, kw_only=True):
     is_amm: bool
 
 
-class TradeBody(msgspec.Struct, frozen=True, kw_only=True):
+class TradeBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A fill; the price is the YES book price, the sides are book sides."""
 
     trade_id: str
@@ -46,7 +46,7 @@ class TradeBody(msgspec.Struct, frozen=True, kw_only=True):
     executed_at: datetime
 
 
-class OrderBody(msgspec.Struct, frozen=True, kw_only=True):
+class OrderBody(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An order right after a step; ``previous_status`` is None for one that did not exist before."""
 
     order_id: str
@@ -61,7 +61,7 @@ class OrderBody(msgspec.Struct, frozen=True, kw_only=True):
     previous_status: str | None
 
 
-class TradeExecuted(msgspec.Struct, frozen=True, kw_only=True):
+class TradeExecuted(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Message of trade_events."""
 
     event_type: str = "TRADE_EXECUTED"
@@ -71,7 +71,7 @@ class TradeExecuted(msgspec.Struct, frozen=True, kw_only=True):
     trade: TradeBody
 
 
-class OrderStatusChanged(msgspec.Struct, frozen=True, kw_only=True):
+class OrderStatusChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Message of order_events."""
 
     event_type: str = "ORDER_STATUS_CHANGED"

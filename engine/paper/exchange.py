@@ -24,10 +24,12 @@ from typing import Final
 import msgspec
 
 from engine.paper.book import LevelChange
-from engine.paper.commands import Command
+from engine.paper.commands import Command, HaltMarket
 from engine.paper.decide import decide
 from engine.paper.effects import Effects, Result
 from engine.paper.events import outbox_events, wal_events
+from engine.paper.guard import check_effects
+from engine.paper.invariants import Breach
 from engine.paper.journal_view import JournalEnd, JournalView
 from engine.paper.model import Trade
 from engine.paper.refusal import Code, Refusal
@@ -38,12 +40,12 @@ BATCH_MAX: Final = 128
 """Commands one transaction takes at most; more would keep the event loop from reading requests."""
 WAITING_MAX: Final = 4096
 _TICK_NS: Final = 1000
-_LOG: Final = logging.getLogger("engine.paper.exchange")
+_LOG: Final = logging.getLogger("engine.paper")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS_PER_MS: Final = 1_000_000
 
 
-class Committed(msgspec.Struct, frozen=True, kw_only=True):
+class Committed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became visible with one commit: the book levels it changed and the fills it made."""
 
     market_id: str
@@ -91,12 +93,16 @@ class _Waiting(msgspec.Struct, frozen=True):
 
 
 class _Decided(msgspec.Struct, frozen=True):
-    """A command of the batch that is being written: its effects, if it has any, and what it will hear."""
+    """A command of the batch that is being written: its effects, if any, and what its caller will hear.
+
+    ``error`` is raised at the caller. It comes without effects, or with those of halting a market.
+    """
 
     waiting: _Waiting
     unix_ns: int
-    effects: Effects | None
-    outcome: Result | Exception
+    effects: Effects | None = None
+    result: Result | None = None
+    error: Exception | None = None
 
 
 class Exchange:
@@ -201,20 +207,38 @@ class Exchange:
         decided = []
         written = Batch()
         for waiting in batch:
-            unix_ns = self._clock.read_unix_ns()
-            effects: Effects | None = None
-            outcome: Result | Exception
-            try:
-                effects, outcome = decide(self._working, waiting.command, utc(unix_ns))
-            except Refusal as refusal:
-                outcome = refusal
-            except Exception as error:
-                _LOG.exception("%s cannot be decided", type(waiting.command).__name__)
-                outcome = error
-            if effects is not None:
-                self._stage(effects, unix_ns, written)
-            decided.append(_Decided(waiting, unix_ns, effects, outcome))
+            one = self._decide_one(waiting)
+            if one.effects is not None:
+                self._stage(one.effects, one.unix_ns, written)
+            decided.append(one)
         return decided, written
+
+    def _decide_one(self, waiting: _Waiting) -> _Decided:
+        unix_ns = self._clock.read_unix_ns()
+        try:
+            effects, result = decide(self._working, waiting.command, utc(unix_ns))
+        except Refusal as refusal:
+            return _Decided(waiting, unix_ns, error=refusal)
+        except Exception as error:
+            _LOG.exception("%s cannot be decided", type(waiting.command).__name__)
+            return _Decided(waiting, unix_ns, error=error)
+        breach = check_effects(self._working, effects) if effects is not None else None
+        if breach is not None:
+            refusal = Refusal(
+                Code.INTERNAL, "internal error: the transaction does not add up, nothing was done"
+            )
+            return _Decided(waiting, unix_ns, effects=self._halting(breach, unix_ns), error=refusal)
+        return _Decided(waiting, unix_ns, effects=effects, result=result)
+
+    def _halting(self, breach: Breach, unix_ns: int) -> Effects | None:
+        """Stop the market a wrong transaction concerns and keep the reason (5.10)."""
+        reason = f"{breach.check}: {breach.what}"
+        _LOG.error("transaction refused, market %s halted: %s", breach.market_id, reason)
+        if breach.market_id is None:
+            return None
+        return decide(
+            self._working, HaltMarket(market_id=breach.market_id, reason=reason), utc(unix_ns)
+        ).effects
 
     def _stage(self, effects: Effects, unix_ns: int, written: Batch) -> None:
         before, at = self._working, utc(unix_ns)
@@ -242,12 +266,11 @@ class Exchange:
                 )
                 for listener in self._listeners:
                     listener(committed)
-        # Only a refusal that changed something (6001) is a result; all others are raised at the caller.
-        if isinstance(one.outcome, Exception) and effects is None:
-            one.waiting.fail(one.outcome)
+        if one.error is not None:
+            one.waiting.fail(one.error)
         else:
-            assert not isinstance(one.outcome, Exception) or isinstance(one.outcome, Refusal)
-            one.waiting.tell(one.outcome)
+            assert one.result is not None
+            one.waiting.tell(one.result)
 
     async def _rebuild(self) -> None:
         """Make the working state anew from the database's rows (5.10)."""

@@ -81,7 +81,7 @@ class JournalView(msgspec.Struct, frozen=True, kw_only=True):
     last_sequence: int
 
 
-class JournalEnd(msgspec.Struct, frozen=True):
+class JournalEnd(msgspec.Struct, frozen=True, gc=False):
     """How far the journal goes: number of its last commit and of its last entry, 0 for an empty one."""
 
     number: int = 0

@@ -230,6 +230,7 @@ class JournalQuery(msgspec.Struct, frozen=True, kw_only=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 
+_INTEGER_NAMES: Final = frozenset({"limit", "levels", "after"})
 QueryType = TypeVar("QueryType", bound=msgspec.Struct)
 
 
@@ -239,6 +240,9 @@ def read_query(query_string: bytes, query_type: type[QueryType]) -> QueryType:
         return query_type()
     try:
         pairs = dict(parse_qsl(query_string.decode("ascii"), keep_blank_values=True, max_num_fields=64))
+        for name in _INTEGER_NAMES.intersection(pairs):
+            if not pairs[name].isdecimal():  # msgspec would also take "1.0"
+                raise ValueError(f"Expected `int` - at `$.{name}`")
         return msgspec.convert(pairs, query_type, strict=False)
     except (msgspec.ValidationError, ValueError) as error:
         raise Refusal(Code.BAD_REQUEST, f"query: {error}") from error

@@ -13,6 +13,7 @@ from engine.paper.desk import Desk, Web, answering, read_body
 from engine.paper.effects import Posted, Registered
 from engine.paper.envelope import Answer, ok
 from engine.paper.model import LedgerEntry
+from engine.paper.openapi import told
 from engine.paper.paging import older_than, page
 from engine.paper.refusal import Code, Refusal
 from engine.paper.requests import (
@@ -31,6 +32,7 @@ from engine.paper.views import (
     DepositView,
     LedgerView,
     LoginView,
+    PageView,
     RefreshView,
     RegisteredView,
     UserView,
@@ -49,7 +51,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /auth and /account."""
     exchange, state = desk.exchange, desk.exchange.state
 
-    @post("/auth/register")
+    @post("/auth/register", opt=told(RegisteredView, 201, body=RegisterBody))
     @answering
     async def register(request: Web) -> Answer:
         desk.count_login(request)
@@ -67,7 +69,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, Registered)
         return ok(RegisteredView.of(result.user), 201)
 
-    @post("/auth/login", status_code=200)
+    @post("/auth/login", status_code=200, opt=told(LoginView, body=LoginBody))
     @answering
     async def login(request: Web) -> Answer:
         desk.count_login(request)
@@ -91,7 +93,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @post("/auth/refresh", status_code=200)
+    @post("/auth/refresh", status_code=200, opt=told(RefreshView, body=RefreshBody))
     @answering
     async def refresh(request: Web) -> Answer:
         desk.count_login(request)
@@ -102,13 +104,13 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         access_token = desk.tokens.issue(user_id, "access", ACCESS_SECONDS)
         return ok(RefreshView(access_token=access_token, expires_in=ACCESS_SECONDS))
 
-    @get("/account/balance")
+    @get("/account/balance", opt=told(BalanceView))
     @answering
     async def balance(request: Web) -> Answer:
         caller = desk.reader(request)
         return ok(BalanceView.of(state.accounts[caller.user_id]))
 
-    @post("/account/deposit", status_code=200)
+    @post("/account/deposit", status_code=200, opt=told(DepositView, body=DepositBody))
     @answering
     async def deposit(request: Web) -> Answer:
         caller = desk.caller(request)
@@ -125,7 +127,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @post("/account/withdraw", status_code=200)
+    @post("/account/withdraw", status_code=200, opt=told(WithdrawView, body=WithdrawBody))
     @answering
     async def withdraw(request: Web) -> Answer:
         caller = desk.caller(request)
@@ -142,7 +144,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @get("/account/ledger")
+    @get("/account/ledger", opt=told(PageView, query=LedgerQuery))
     @answering
     async def ledger(request: Web) -> Answer:
         caller = desk.reader(request)

@@ -22,7 +22,9 @@ from engine.paper.desk import Desk, Web, answering, read_body
 from engine.paper.effects import AmmStarted, AmmStopped, MarketChanged, Resolved
 from engine.paper.envelope import Answer, ok
 from engine.paper.invariants import CHECKS, Audit, Breach
+from engine.paper.journal_view import JournalView
 from engine.paper.model import AMM_USER_ID, MarketStatus, Resolution, Scenario
+from engine.paper.openapi import told
 from engine.paper.refusal import Code, Refusal
 from engine.paper.requests import (
     JournalQuery,
@@ -60,7 +62,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
     exchange, state = desk.exchange, desk.exchange.state
     settlements: set[asyncio.Task[None]] = set()
 
-    @post("/admin/amm/start")
+    @post("/admin/amm/start", opt=told(AmmStartView, 201, body=StartAmmBody))
     @answering
     async def start_amm(request: Web) -> Answer:
         desk.admin(request)
@@ -75,7 +77,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, AmmStarted)
         return ok(AmmStartView.of(result, AMM_USER_ID), 201)
 
-    @post("/admin/amm/stop", status_code=200)
+    @post("/admin/amm/stop", status_code=200, opt=told(AmmStopView, body=StopAmmBody))
     @answering
     async def stop_amm(request: Web) -> Answer:
         desk.admin(request)
@@ -86,7 +88,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, AmmStopped)
         return ok(AmmStopView.of(result))
 
-    @post("/admin/markets")
+    @post("/admin/markets", opt=told(MarketDetailView, 201, body=MarketSettings))
     @answering
     async def create_market(request: Web) -> Answer:
         desk.admin(request)
@@ -95,7 +97,11 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, MarketChanged)
         return ok(MarketDetailView.of(result.market), 201)
 
-    @post("/admin/markets/{market_id:str}/status", status_code=200)
+    @post(
+        "/admin/markets/{market_id:str}/status",
+        status_code=200,
+        opt=told(MarketDetailView, body=MarketStatusBody),
+    )
     @answering
     async def set_status(request: Web) -> Answer:
         desk.admin(request)
@@ -111,7 +117,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         await asyncio.sleep(delay_ms / 1000)
         await exchange.submit(SettleMarket(market_id=market_id))
 
-    @post("/admin/markets/{market_id:str}/resolve", status_code=200)
+    @post("/admin/markets/{market_id:str}/resolve", status_code=200, opt=told(ResolvedView, body=ResolveBody))
     @answering
     async def resolve_market(request: Web) -> Answer:
         desk.admin(request)
@@ -133,7 +139,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
             task.add_done_callback(settlements.discard)
         return ok(ResolvedView.of(result))
 
-    @get("/admin/markets/{market_id:str}/stats")
+    @get("/admin/markets/{market_id:str}/stats", opt=told(StatsView))
     @answering
     async def market_stats(request: Web) -> Answer:
         desk.admin(request)
@@ -168,7 +174,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @post("/admin/verify-invariants", status_code=200)
+    @post("/admin/verify-invariants", status_code=200, opt=told(InvariantsView))
     @answering
     async def verify_invariants(request: Web) -> Answer:
         desk.admin(request)
@@ -187,7 +193,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         ]
         return ok(InvariantsView(verified_at=exchange.now(), all_passed=not breaches, checks=checks))
 
-    @get("/admin/journal")
+    @get("/admin/journal", opt=told(JournalView, query=JournalQuery))
     @answering
     async def journal(request: Web) -> Answer:
         desk.admin(request)

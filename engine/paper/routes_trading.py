@@ -12,6 +12,7 @@ from engine.paper.desk import Desk, Web, answering, read_body
 from engine.paper.effects import BatchCancelled, Cancelled, Placed, Replaced, Supplied
 from engine.paper.envelope import Answer, ok, refused
 from engine.paper.model import Market, Order, OrderStatus, Trade
+from engine.paper.openapi import told
 from engine.paper.paging import newer_than, older_than, page
 from engine.paper.refusal import Code, Refusal
 from engine.paper.requests import (
@@ -39,6 +40,7 @@ from engine.paper.views import (
     OrderDetailView,
     OrderTradeView,
     OrderView,
+    PageView,
     PlacedView,
     PositionsView,
     PositionView,
@@ -58,7 +60,7 @@ def market_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /markets."""
     state = desk.exchange.state
 
-    @get("/markets")
+    @get("/markets", opt=told(PageView, query=MarketsQuery))
     @answering
     async def list_markets(request: Web) -> Answer:
         desk.reader(request)
@@ -77,13 +79,13 @@ def market_routes(desk: Desk) -> list[HTTPRouteHandler]:
         newest_first = filter(wanted, reversed(rows))
         return ok(page(newest_first, query.limit, lambda row: row.id, lambda row: [MarketView.of(row)]))
 
-    @get("/markets/{market_id:str}")
+    @get("/markets/{market_id:str}", opt=told(MarketDetailView))
     @answering
     async def get_market(request: Web) -> Answer:
         desk.reader(request)
         return ok(MarketDetailView.of(_known_market(desk, request.path_params["market_id"])))
 
-    @get("/markets/{market_id:str}/orderbook")
+    @get("/markets/{market_id:str}/orderbook", opt=told(OrderbookView, query=OrderbookQuery))
     @answering
     async def get_orderbook(request: Web) -> Answer:
         desk.reader(request)
@@ -107,7 +109,7 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /orders."""
     exchange, state = desk.exchange, desk.exchange.state
 
-    @post("/orders")
+    @post("/orders", opt=told(PlacedView, 201, 200, body=PlaceOrderBody))
     @answering
     async def place_order(request: Web) -> Answer:
         caller = desk.caller(request)
@@ -122,7 +124,7 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
         )
         return ok(view, 200 if result.replayed else 201)
 
-    @post("/orders/{order_id:str}/cancel", status_code=200)
+    @post("/orders/{order_id:str}/cancel", status_code=200, opt=told(CancelView))
     @answering
     async def cancel_order(request: Web) -> Answer:
         caller = desk.caller(request)
@@ -131,7 +133,7 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, Cancelled)
         return ok(CancelView.of(result))
 
-    @get("/orders")
+    @get("/orders", opt=told(PageView, query=OrdersQuery))
     @answering
     async def list_orders(request: Web) -> Answer:
         caller = desk.reader(request)
@@ -156,7 +158,7 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
         )
         return ok(found)
 
-    @get("/orders/{order_id:str}")
+    @get("/orders/{order_id:str}", opt=told(OrderDetailView))
     @answering
     async def get_order(request: Web) -> Answer:
         caller = desk.reader(request)
@@ -175,7 +177,7 @@ def history_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /positions and /trades."""
     exchange, state = desk.exchange, desk.exchange.state
 
-    @get("/positions")
+    @get("/positions", opt=told(PositionsView, query=PositionsQuery))
     @answering
     async def list_positions(request: Web) -> Answer:
         caller = desk.reader(request)
@@ -190,14 +192,14 @@ def history_routes(desk: Desk) -> list[HTTPRouteHandler]:
             items.append(PositionView.of(position, state.markets[market_id]))
         return ok(PositionsView(items=items))
 
-    @get("/positions/{market_id:str}")
+    @get("/positions/{market_id:str}", opt=told(PositionView))
     @answering
     async def get_position(request: Web) -> Answer:
         caller = desk.reader(request)
         market = _known_market(desk, request.path_params["market_id"])
         return ok(PositionView.of(state.position(caller.user_id, market.id, exchange.now()), market))
 
-    @get("/trades")
+    @get("/trades", opt=told(PageView, query=TradesQuery))
     @answering
     async def list_trades(request: Web) -> Answer:
         caller = desk.reader(request)
@@ -229,7 +231,7 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /amm, for the market maker alone."""
     exchange = desk.exchange
 
-    @post("/amm/orders/replace", status_code=200)
+    @post("/amm/orders/replace", status_code=200, opt=told(ReplaceView, body=ReplaceBody))
     @answering
     async def replace_order(request: Web) -> Answer:
         caller = desk.amm(request)
@@ -243,7 +245,7 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, Replaced)
         return ok(ReplaceView.of(result))
 
-    @post("/amm/orders/batch-cancel", status_code=200)
+    @post("/amm/orders/batch-cancel", status_code=200, opt=told(BatchCancelView, body=BatchCancelBody))
     @answering
     async def batch_cancel(request: Web) -> Answer:
         caller = desk.amm(request)
@@ -254,7 +256,7 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, BatchCancelled)
         return ok(BatchCancelView.of(result))
 
-    @post("/amm/mint")
+    @post("/amm/mint", opt=told(MintView, 201, 200, body=SupplyBody))
     @answering
     async def mint(request: Web) -> Answer:
         caller = desk.amm(request)
@@ -270,7 +272,7 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, Supplied)
         return ok(MintView.of(result), 200 if result.replayed else 201)
 
-    @post("/amm/burn", status_code=200)
+    @post("/amm/burn", status_code=200, opt=told(BurnView, body=SupplyBody))
     @answering
     async def burn(request: Web) -> Answer:
         caller = desk.amm(request)

@@ -22,6 +22,7 @@ import uvloop
 from engine.paper.app import build_app
 from engine.paper.commands import RegisterUser, SetPassword, SettleMarket
 from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
+from engine.paper.connection import JoiningHttpProtocol
 from engine.paper.desk import Desk
 from engine.paper.exchange import Clock, Exchange
 from engine.paper.limits import FixedWindows
@@ -175,12 +176,13 @@ class PaperServer:
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=JoiningHttpProtocol,
                 ws=partial(_upgrade, streams),  # type: ignore[arg-type]  # any factory of protocols will do
                 lifespan="off",
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_STOP_SECONDS,
             ),

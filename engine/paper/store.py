@@ -140,7 +140,7 @@ class Store:
     async def load(self) -> tuple[Rows, JournalEnd, int]:
         """Every row as of one moment, the journal's end, and the time of the last commit (Unix ns)."""
         try:
-            return await _load(self._writer)
+            return await load_rows(self._writer)
         except _FAILURES as error:
             raise StoreLostError(f"database {self._database.name}: {_one_line(error)}") from error
 
@@ -202,7 +202,8 @@ class Store:
                 return
 
 
-async def _load(connection: asyncpg.Connection) -> tuple[Rows, JournalEnd, int]:
+async def load_rows(connection: asyncpg.Connection) -> tuple[Rows, JournalEnd, int]:
+    """What :meth:`Store.load` answers, by a session that may only read."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         last = await connection.fetchrow(
             "SELECT number, last_sequence, next_id, next_ledger_id, at_unix_ns FROM journal_commits "

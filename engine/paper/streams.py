@@ -31,6 +31,7 @@ from picows import (
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # in the module, not in its stub
 
 from engine.paper.book import Level
+from engine.paper.connection import JoiningTransport
 from engine.paper.exchange import Committed, Exchange
 from engine.paper.model import AMM_SYSTEM_ID, Direction, Trade
 from engine.paper.refusal import Refusal
@@ -290,10 +291,12 @@ class PicowsUpgrade(asyncio.Protocol):
             _REQUEST_BYTES_MAX,
         )
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport | JoiningTransport) -> None:
         """Start picows on the connection uvicorn accepted."""
         self._connections.add(self)
-        self._picows.connection_made(transport)
+        # picows reads the socket's options and needs the transport itself, not uvicorn's wrapping of it.
+        plain = transport.plain if isinstance(transport, JoiningTransport) else transport
+        self._picows.connection_made(plain)
 
     def data_received(self, data: bytes) -> None:
         """Copy received bytes into picows' own buffer."""

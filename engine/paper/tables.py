@@ -363,7 +363,7 @@ def decode_break(row: asyncpg.Record) -> CircuitBreak:
     )
 
 
-class JournalCommit(msgspec.Struct, frozen=True, kw_only=True):
+class JournalCommit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One command's effects in the journal: a JSON array of entries that number ``first_sequence`` upwards.
 
     ``next_id`` and ``next_ledger_id`` are the exchange's counters after it.
@@ -390,7 +390,7 @@ def _encode_commit(commit: JournalCommit) -> Tuple:
     )
 
 
-class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True):
+class OutboxEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One message for the event bus, waiting to be published (section 4)."""
 
     event_id: str
@@ -413,7 +413,7 @@ def _encode_event(event: OutboxEvent) -> Tuple:
     )
 
 
-class WalEvent(msgspec.Struct, frozen=True, kw_only=True):
+class WalEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of an order for the audit trail."""
 
     market_id: str

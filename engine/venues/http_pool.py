@@ -17,7 +17,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -115,8 +115,7 @@ class _Connection(asyncio.Protocol):
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but not by inheritance
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:  # nothing was asked: this is no HTTP server we can talk to

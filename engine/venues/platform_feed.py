@@ -57,9 +57,10 @@ class BookSides(Struct, frozen=True, kw_only=True, gc=False):
     asks: Levels
 
 
-class BookUpdate(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="ORDERBOOK_UPDATE"):
+class BookUpdate(Struct, frozen=True, kw_only=True, gc=False):
     """A SNAPSHOT (the whole YES book) or a DELTA (the levels that changed)."""
 
+    type: Literal["ORDERBOOK_UPDATE"]
     update_type: Literal["SNAPSHOT", "DELTA"]
     sequence_id: SequenceId
     market_id: str
@@ -67,9 +68,10 @@ class BookUpdate(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", 
     yes: BookSides
 
 
-class TradeMessage(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="TRADE"):
+class TradeMessage(Struct, frozen=True, kw_only=True, gc=False):
     """A trade of the market: real-time but unreliable, so it moves no inventory."""
 
+    type: Literal["TRADE"]
     sequence_id: SequenceId
     market_id: str
     timestamp_ms: UnixMs

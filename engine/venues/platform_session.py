@@ -167,7 +167,7 @@ class PlatformSession:
             envelope = _ENVELOPE.decode(raw)
             if status == _HTTP_OK and envelope.code == 0:
                 return _TOKENS.decode(envelope.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise SessionError(f"{what}: HTTP {status} with an unreadable body") from None
         text = f"{what}: HTTP {status}, code {envelope.code}"
         raise _RefusedError(text) if status < 500 else SessionError(text)

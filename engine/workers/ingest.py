@@ -30,7 +30,7 @@ from typing import Final
 import aiohttp
 import structlog
 import uvloop
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
 from engine._native import lib
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, after_death, restart_delay_ns
@@ -203,9 +203,14 @@ class StreamListener(WSListener):
             self.transport.send_ping(self._ping_payload())
 
     def cut(self, reason: str) -> None:
-        """Ends the connection without waiting for the other side."""
+        """Ends the connection, which is not to be trusted any more."""
         if self.transport is not None:
             _LOG.warning("connection_cut", market=self.feed.market_id, reason=reason)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Ends the connection, if there is one, without waiting for the other side."""
+        if self.transport is not None:
             self.transport.disconnect(graceful=False)
 
 
@@ -340,41 +345,45 @@ class Stream:
 
     async def _connection(self) -> str:
         """One connection from start to end; returns why it ended."""
-        session = self._ingest.session
         listener = self._make_listener(self._ingest, self._feed)
-        token = ""
         try:
-            token = await session.token()
-            async with asyncio.timeout(_CONNECT_S_MAX):
-                transport, _ = await ws_connect(
-                    lambda: listener,
-                    self._url(self._ingest.base_url, self._feed.market_id, token),
-                    max_frame_size=FRAME_BYTES_MAX,
-                    max_redirects=0,
-                    websocket_handshake_timeout=_CONNECT_S_MAX,
-                    logger_name=_PICOWS_LOGGER,
-                )
+            token = await self._ingest.session.token()
         except SessionError as error:
             return str(error)
-        except (WSError, OSError, TimeoutError) as error:
-            status = getattr(getattr(error, "response", None), "status", None)
-            if status in _UNAUTHORIZED:
-                await self._renew(token)
-            return f"connect: {type(error).__name__} {status or ''}".rstrip()
-        _LOG.info("stream_connected", market=self._feed.market_id, stream=self._name)
-        self._failure = ""
-        self.listener = listener
         try:
+            transport = await self._connect(listener, token)
+            self.listener = listener
+            self._failure = ""
+            _LOG.info("stream_connected", market=self._feed.market_id, stream=self._name)
             await transport.wait_disconnected()
-            reason = f"closed by the venue, code {listener.close_code or 'none'}"
-        except (WSError, OSError) as error:
-            reason = f"{type(error).__name__}"
+            reason, refused = f"closed by the venue, code {listener.close_code or 'none'}", False
+        except WSHandshakeError as error:
+            status = error.response.status if error.response is not None else 0
+            reason, refused = f"refused with HTTP status {int(status)}", status in _UNAUTHORIZED
+        except (OSError, TimeoutError) as error:
+            reason, refused = f"connect: {type(error).__name__}", False
+        except WSError as error:  # the protocol was broken, or a frame was too big to be taken in
+            self._feed.count_refused()
+            reason, refused = type(error).__name__, False
         finally:
             self.listener = None
-            transport.disconnect(graceful=False)
-        if listener.close_code == CLOSE_BAD_TOKEN:
+            listener.abandon()
+        if refused or listener.close_code == CLOSE_BAD_TOKEN:
             await self._renew(token)
         return reason
+
+    async def _connect(self, listener: StreamListener, token: str) -> WSTransport:
+        """Raises WSError, OSError or TimeoutError."""
+        async with asyncio.timeout(_CONNECT_S_MAX):
+            transport, _ = await ws_connect(
+                lambda: listener,
+                self._url(self._ingest.base_url, self._feed.market_id, token),
+                max_frame_size=FRAME_BYTES_MAX,
+                max_redirects=0,
+                websocket_handshake_timeout=_CONNECT_S_MAX,
+                logger_name=_PICOWS_LOGGER,
+            )
+        return transport
 
     async def _renew(self, refused: str) -> None:
         try:

@@ -47,7 +47,7 @@ _RATE_PAUSE_NS: Final = 1_000_000_000
 _RATE_CODES: Final = frozenset({int(LocalReject.RATE_LIMIT), 9001})
 
 # refusals that say our picture of the venue is wrong: ask for the venue's
-_RESYNC_CODES: Final = frozenset({2001, 4005, 4006, 5001, 6002, 6003})
+_RESYNC_CODES: Final = frozenset({2001, 4005, 5001, 6002})
 
 
 class _Staged(Struct, kw_only=True):

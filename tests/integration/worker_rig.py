@@ -48,7 +48,7 @@ class WorkerRig:
         self._processes: list[subprocess.Popen[bytes]] = []
         (run_dir / CONFIG_FILE).write_bytes(msgspec.json.encode(self.config))
 
-    def start(self, name: str, row: int) -> subprocess.Popen[bytes]:
+    def start(self, name: str, row: int, *, password: str = PASSWORD) -> subprocess.Popen[bytes]:
         """Starts a worker as the supervisor would: the row's epoch rises first."""
         row_epoch = int(lib.cell_add(cell(self.arena.process(row), "epoch"), 1)) + 1
         lib.cell_store(cell(self.arena.process(row), "state"), lib.PROCESS_STARTING)
@@ -63,7 +63,7 @@ class WorkerRig:
                     *("--bell", f"{lib.PROCESS_GATEWAY}:{self.gateway_bell}"),
                 ],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "COREQUOTE_AMM_PASSWORD": PASSWORD},
+                env={**os.environ, "PYTHONPATH": str(ROOT), "COREQUOTE_AMM_PASSWORD": password},
                 pass_fds=(self.arena.fd, self.gateway_bell),
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -94,6 +94,37 @@ class WorkerRig:
         for worker in range(self.arena.worker_slots):
             lib.broadcast_free_role(self.arena.book_ring(worker))
 
+    def top(self, slot: int = 0) -> Any:
+        """A market's top row, ``top_t *``."""
+        top = ffi.new("top_t *")
+        assert lib.top_read(ffi.addressof(self.arena.market(slot), "top"), top) == lib.RING_OK
+        return top
+
+    def image(self, slot: int = 0) -> tuple[Any, dict[int, int], dict[int, int]]:
+        """A market's newest book image: header, bids and asks as {price in cents: shares}."""
+        header = ffi.new("image_header_t *")
+        levels = ffi.new("int64_t[]", 2 * GRID_TICKS)
+        code = lib.image_read(self.arena.market(slot).images, header, levels, GRID_TICKS)
+        assert code == lib.RING_OK
+        bids = {tick: int(levels[tick]) for tick in range(GRID_TICKS) if levels[tick]}
+        asks = {
+            tick: int(levels[GRID_TICKS + tick]) for tick in range(GRID_TICKS) if levels[GRID_TICKS + tick]
+        }
+        return header, bids, asks
+
+    def feed(self, field: str, slot: int = 0) -> int:
+        """A word of a market's feed row."""
+        return counter(self.arena.market(slot).feed, field)
+
+    def gateway_woken(self) -> bool:
+        """Whether the gateway's bell was rung since it was last asked; the gateway sleeps again after it."""
+        try:
+            woken = os.eventfd_read(self.gateway_bell) > 0
+        except BlockingIOError:
+            woken = False
+        lib.bell_sleep(self.arena.process(lib.PROCESS_GATEWAY))
+        return woken
+
     def close(self) -> None:
         for process in self._processes:
             if process.poll() is None:
@@ -101,6 +132,23 @@ class WorkerRig:
                 process.kill()
                 process.wait(DEADLINE_S)
         os.close(self.gateway_bell)
+
+
+def write_state(
+    arena: Arena, slot: int, *, mono_ns: int = 0, unix_ns: int | None = None, **fields: Any
+) -> None:
+    """Publishes a market's state row as its quoter would; unnamed fields are 0."""
+    state = ffi.new("quoter_state_t *", fields)
+    now_unix_ns = time.time_ns() if unix_ns is None else unix_ns
+    row = ffi.addressof(arena.market(slot), "state")
+    size = ffi.sizeof("quoter_state_t")
+    assert lib.state_write(row, lib.STATE_KIND_QUOTER, 1, mono_ns, now_unix_ns, state, size) == lib.RING_OK
+
+
+def write_order(arena: Arena, slot: int, index: int, *, order_id: str = "", **fields: Any) -> None:
+    """Publishes a live-order row as the gateway would; without fields the row is free."""
+    order = ffi.new("live_order_t *", {**fields, "venue_order_id": order_id.encode()})
+    lib.live_order_write(ffi.addressof(arena.market(slot).live_orders[index]), order)
 
 
 def counter(struct: Any, field: str) -> int:

@@ -11,6 +11,8 @@ import asyncpg
 
 from engine.paper.migration import migrate
 from engine.paper.postgres import Database, Login, embedded
+from engine.paper.state import State
+from engine.paper.store import load_rows
 
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)
@@ -61,3 +63,31 @@ async def fetch(login: Login, query: str, *arguments: object) -> list[asyncpg.Re
         return await connection.fetch(query, *arguments)
     finally:
         await connection.close()
+
+
+def stored_state(database: Database) -> State:
+    """The exchange as its tables describe it, read past the exchange."""
+
+    async def load() -> State:
+        connection = await database.owner.connect()
+        try:
+            rows, _, _ = await load_rows(connection)
+        finally:
+            await connection.close()
+        return State.restored(rows)
+
+    return asyncio.run(load())
+
+
+def state_differences(left: State, right: State) -> list[str]:
+    """Names of what two states disagree on; a table without rows equals one that is not there."""
+
+    def filled(table: object) -> object:
+        return {key: row for key, row in table.items() if row} if isinstance(table, dict) else table
+
+    names = [name for name in vars(left) if name != "books"]
+    differing = [name for name in names if filled(getattr(left, name)) != filled(getattr(right, name))]
+    for market_id in left.books.keys() | right.books.keys():
+        if left.books[market_id].queued() != right.books[market_id].queued():
+            differing.append(f"book of {market_id}")
+    return differing

@@ -90,7 +90,9 @@ class Obvious:
         return self.cash[user] - self.frozen(user)
 
     def promised(self, user: str, market: str, side: str) -> int:
-        mine = [t for t in self.tickets if (t.user, t.market, t.side, t.direction) == (user, market, side, "SELL")]
+        mine = [
+            t for t in self.tickets if (t.user, t.market, t.side, t.direction) == (user, market, side, "SELL")
+        ]
         return sum(t.remaining for t in mine if t.live)
 
     def free(self, user: str, market: str, side: str) -> int:
@@ -98,7 +100,9 @@ class Obvious:
 
     # -- commands ---------------------------------------------------------------------------------------
 
-    def place(self, user: str, market: str, side: str, direction: str, price: int, quantity: int, ioc: bool) -> int:
+    def place(
+        self, user: str, market: str, side: str, direction: str, price: int, quantity: int, ioc: bool
+    ) -> int:
         room = self.rooms[market]
         if room.status != ACTIVE:
             raise No(3002)
@@ -106,7 +110,11 @@ class Obvious:
             raise No(4001)
         if not 1 <= quantity <= 10000 or price * quantity > 1000000:
             raise No(4002)
-        if direction == "BUY" and user != AMM and self.shares[user, market, side] + quantity > room.max_position:
+        if (
+            direction == "BUY"
+            and user != AMM
+            and self.shares[user, market, side] + quantity > room.max_position
+        ):
             raise No(4002)
         ticket = Ticket(len(self.tickets), user, market, side, direction, price, quantity, quantity)
         if direction == "BUY" and self.available(user) < self.hold(ticket):
@@ -232,7 +240,9 @@ class Obvious:
     def batch_cancel(self, market: str, scope: str) -> int:
         wanted = {"ALL": {"BUY", "SELL"}, "BUY_ONLY": {"BUY"}, "SELL_ONLY": {"SELL"}}[scope]
         gone = [
-            t for t in self.tickets if t.live and (t.user, t.market) == (AMM, market) and t.direction in wanted
+            t
+            for t in self.tickets
+            if t.live and (t.user, t.market) == (AMM, market) and t.direction in wanted
         ]
         for ticket in gone:
             ticket.status = "CANCELLED"

@@ -1,5 +1,7 @@
 """X1 to X23 of the exchange contract, section 8, over HTTP and to the cent. Fees are 10/20 bps."""
 
+from uuid import UUID
+
 import pytest
 
 from engine.paper.arithmetic import (
@@ -74,7 +76,12 @@ def test_x2_mint_at_one_price(venue: Venue) -> None:
     resting = a.place("BUY YES 65x100")["order"]
     assert a.cash == (993487, 6513)
     trade = only_trade(b.place("BUY NO 35x100"))
-    assert (trade["scenario"], trade["price_cents"], trade["role"], trade["fee_cents"]) == ("MINT", 65, "TAKER", 7)
+    assert (trade["scenario"], trade["price_cents"], trade["role"], trade["fee_cents"]) == (
+        "MINT",
+        65,
+        "TAKER",
+        7,
+    )
     (made,) = a.get(f"/orders/{resting['id']}")["trades"]
     assert (made["role"], made["fee_cents"], made["realized_pnl_cents"]) == ("MAKER", 7, None)
     assert a.cash == (993493, 0)
@@ -197,8 +204,8 @@ def test_x6_settlement(
     venue: Venue, monkeypatch: pytest.MonkeyPatch, outcome: str, payouts: dict[str, int], status: str
 ) -> None:
     # The remainder of a void goes to the last user id, so the ids must rise from A to D as in the example.
-    ids = iter("0123")
-    monkeypatch.setattr("engine.paper.routes_account.uuid.uuid4", lambda: f"user-{next(ids)}")
+    ids = iter([UUID(int=number) for number in range(100, 104)])
+    monkeypatch.setattr("engine.paper.routes_account.uuid.uuid4", lambda: next(ids))
     story = Story(venue).tell("f")
     before = {name: getattr(story, name).cash.available for name in "abcd"}
     data = venue.operator.post(f"/admin/markets/{MARKET}/resolve", {"resolution_result": outcome})
@@ -220,7 +227,11 @@ def test_x7_partial_fill_then_cancel(venue: Venue) -> None:
     trade = only_trade(b.place("BUY NO 35x30"))
     order = a.order(order_id)
     assert a.cash == (993488, 4560)
-    assert (order["status"], order["remaining_quantity"], order["filled_quantity"]) == ("PARTIALLY_FILLED", 70, 30)
+    assert (order["status"], order["remaining_quantity"], order["filled_quantity"]) == (
+        "PARTIALLY_FILLED",
+        70,
+        30,
+    )
     assert (a.get(f"/orders/{order_id}")["trades"][0]["fee_cents"], trade["fee_cents"]) == (2, 3)
     cancelled = a.cancel(order_id).data
     assert (cancelled["unfrozen_amount"], cancelled["remaining_quantity_cancelled"]) == (4560, 70)
@@ -231,9 +242,7 @@ def test_x7_partial_fill_then_cancel(venue: Venue) -> None:
 
 
 @pytest.mark.parametrize(("cents", "taker_fees", "left"), [(102, [1, 1], 0), (101, [0, 1], 0)])
-def test_x8_fees_of_a_taker_without_slack(
-    venue: Venue, cents: int, taker_fees: list[int], left: int
-) -> None:
+def test_x8_fees_of_a_taker_without_slack(venue: Venue, cents: int, taker_fees: list[int], left: int) -> None:
     a, b = venue.people("AB")
     c = venue.person("user_C", cents)
     makers = [person.place("BUY NO 50x1")["order"]["id"] for person in (a, b)]

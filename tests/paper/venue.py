@@ -19,7 +19,7 @@ from engine.paper.invariants import Audit
 from engine.paper.model import AMM_USER_ID, AMM_USERNAME
 from engine.paper.postgres import Database
 from engine.paper.server import PaperServer, open_socket
-from tests.paper.databases import fresh_database
+from tests.paper.databases import fresh_database, state_differences, stored_state
 
 MARKET = "MKT-A"
 OTHER_MARKET = "MKT-B"
@@ -139,6 +139,7 @@ class Venue:
         self.host, port = server.address.split(":")
         self.port = int(port)
         self.audit = Audit(server.exchange.state)
+        self.compares_rows = True
         self._connection = http.client.HTTPConnection(self.host, self.port, timeout=DEADLINE_S)
         self.operator = self.login("operator", OPERATOR_PASSWORD)
         self.amm = self.login(AMM_USERNAME, AMM_PASSWORD)
@@ -218,27 +219,39 @@ def config(**changes: object) -> PaperConfig:
 
 
 @contextmanager
+def open_server(
+    config: PaperConfig, secret: Secrets, database: Database | None = None
+) -> Iterator[PaperServer]:
+    """A served exchange, on a fresh database unless it is told another."""
+    with open_socket("127.0.0.1", 0) as listener:
+        server = PaperServer(config, secret, listener, database or fresh_database())
+        started = threading.Event()
+        thread = threading.Thread(target=server.run, args=(started.set,), daemon=True)
+        thread.start()
+        assert started.wait(DEADLINE_S)
+        try:
+            yield server
+        finally:
+            server.stop()  # takes some tenths of a second, which the next test need not wait for
+            _stopping.append(thread)
+
+
+@contextmanager
 def open_venue(*, database: Database | None = None, **changes: object) -> Iterator[Venue]:
-    """Serve an exchange for the length of a block, on a fresh database unless it is told another."""
+    """Serve an exchange for the length of a block; what it shows at the end must be what its tables say."""
     secret = Secrets(
         amm_password=AMM_PASSWORD,
         operator_password=OPERATOR_PASSWORD,
         jwt_secret=None,
         service_token=SERVICE_TOKEN,
     )
-    with open_socket("127.0.0.1", 0) as listener:
-        server = PaperServer(config(**changes), secret, listener, database or fresh_database())
-        started = threading.Event()
-        thread = threading.Thread(target=server.run, args=(started.set,), daemon=True)
-        thread.start()
-        assert started.wait(DEADLINE_S)
-        try:
-            venue = Venue(server)
-            yield venue
-            venue.close()
-        finally:
-            server.stop()  # takes some tenths of a second, which the next test need not wait for
-            _stopping.append(thread)
+    used = database or fresh_database()
+    with open_server(config(**changes), secret, used) as server:
+        venue = Venue(server)
+        yield venue
+        venue.close()
+        if venue.compares_rows:
+            assert state_differences(server.exchange.state, stored_state(used)) == []
 
 
 def await_stopped() -> None:
@@ -246,3 +259,4 @@ def await_stopped() -> None:
     for thread in _stopping:
         thread.join(DEADLINE_S)
         assert not thread.is_alive()
+    _stopping.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -26,11 +26,18 @@ class Board:
         self.state: Any = ffi.new("quoter_state_t *")
 
     def publish(
-        self, at_ms: int, *, gates: Gate = Gate(0), ungated_ms: int = 0, reservation: float = 50.0
+        self,
+        at_ms: int,
+        *,
+        gate: Gate | None = None,
+        ungated_ms: int = 0,
+        reservation: float = 50.0,
+        touch: tuple[int, int] = (50, 54),
     ) -> None:
-        self.state.gates = int(gates)
+        self.state.gates = int(gate or 0)
         self.state.ungated_ns = ungated_ms * MS
         self.state.reservation = reservation
+        self.state.touch_bid_cents, self.state.touch_ask_cents = touch
         size = ffi.sizeof("quoter_state_t")
         at_ns = START_NS + at_ms * MS
         code = lib.state_write(self.row, lib.STATE_KIND_QUOTER, 1, at_ns, at_ns, self.state, size)
@@ -41,10 +48,10 @@ class Board:
 
 
 @pytest.fixture
-def board() -> Iterator[Board]:
+def board() -> Board:
     arena = Arena.create(market_slots=1, worker_slots=1)
     arena.place_market(0, market_id="MKT-DEMO-01", worker=0, tick_count=101)
-    yield Board(arena)
+    return Board(arena)
 
 
 def free_ms(sampler: MarketSampler, until_ms: int) -> list[tuple[int, int]]:
@@ -71,7 +78,7 @@ def test_changes_between_two_looks_are_placed_exactly(board: Board) -> None:
     board.publish(110, ungated_ms=10)
     look(sampler, 115)
     # gated since 123, published several times since
-    board.publish(140, gates=Gate.POST_FILL, ungated_ms=23)
+    board.publish(140, gate=Gate.POST_FILL, ungated_ms=23)
     look(sampler, 145)
     # released at 2623
     board.publish(2640, ungated_ms=23 + 17)
@@ -110,9 +117,9 @@ def test_time_outside_the_price_range_does_not_count(board: Board) -> None:
     board.first_quote(0)
     board.publish(0)
     look(sampler, 0)
-    board.publish(100, ungated_ms=100, reservation=95.2)
+    board.publish(100, ungated_ms=100, touch=(93, 0))  # the ask would be 96: dropped
     look(sampler, 100)
-    board.publish(200, ungated_ms=200, reservation=94.9)
+    board.publish(200, ungated_ms=200, touch=(92, 95))
     look(sampler, 200)
     assert free_ms(sampler, 300) == [(0, 100), (200, 300)]
 
@@ -135,22 +142,23 @@ def test_the_kernel_says_where_a_process_ran() -> None:
     assert last_core(2**22 + 1) is None
 
 
-def test_the_live_view_shows_every_market_and_process(board: Board) -> None:
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_live_view_shows_every_market_and_process(board: Board, width: int) -> None:
     from rich.console import Console, Group
 
-    from engine.liveview import markets_table, processes_line
+    from engine.liveview import live_tables, processes_line
 
     board.first_quote(10)
     board.state.own_bid_orders = board.state.own_ask_orders = 5
     board.state.fair_price_cents = 52
-    board.state.touch_bid_cents, board.state.touch_ask_cents = 50, 54
     board.state.lifecycle = lib.LIFECYCLE_RUNNING
     board.state.market_status = lib.MARKET_ACTIVE
     board.publish(20, reservation=52.3)
     board.arena.write_config(0, 1, b'{"id":"MKT-DEMO-01"}')
     snapshot = take(board.arena)
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))
-    console.print(Group(markets_table(snapshot, snapshot), processes_line(snapshot, {})))
+    console = Console(width=width, record=True, file=StringIO())
+    tables = live_tables(snapshot, snapshot, width=width)
+    console.print(Group(*tables, processes_line(snapshot, {})))
     shown = console.export_text()
     for words in ("MKT-DEMO-01", "52.3", "50/54", "quoting"):
         assert words in shown

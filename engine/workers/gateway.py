@@ -1,0 +1,347 @@
+"""The order gateway: the one process that may place orders, and the only one with the account's keys.
+
+Woken by its eventfd it drains the quoters' order rings, cancels before orders, and answers on their
+execution rings. Start is recovery: log in, take off whatever an earlier life left live, bring each market's
+cash and shares up to date, and only then admit new orders. SIGTERM takes everything off again and proves it
+by the venue's own list before the process ends.
+
+Reads: order rings of all workers, kill words, top rows (trade counts).
+Writes: execution rings of all workers, live-order and account rows of all markets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import aiohttp
+import structlog
+import uvloop
+from msgspec import structs
+
+from engine._native import lib
+from engine.arena import ArenaError
+from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
+from engine.events import LocalReject, OrderKind
+from engine.venues.http_pool import HttpPool
+from engine.venues.platform_rest import MARKET_UNKNOWN, PlatformRest, ReadError
+from engine.venues.platform_session import PlatformSession, venue_password
+from engine.workers import process
+from engine.workers.gateway_context import GatewayContext
+from engine.workers.gateway_fills import TradeFeed
+from engine.workers.gateway_funds import FundingError, MarketClosedError, MarketFunds
+from engine.workers.gateway_intents import Intent, IntentReader
+from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
+from engine.workers.gateway_orders import OrderDesk
+from engine.workers.gateway_sweep import Sweeper
+from engine.workers.gateway_truth import VenueTruth
+from engine.workers.process import WorkerProcess
+
+_log = structlog.get_logger()
+
+_PR_SET_DUMPABLE: Final = 4
+_TICK_S: Final = 0.02
+_TICKS_PER_SECOND: Final = 50
+_SLOW_PASS_NS: Final = 10_000_000
+_RETRY_S_MIN: Final = 0.1
+_RETRY_S_MAX: Final = 2.0
+_PASSES_MAX: Final = 16  # over the rings in one callback, then timers and replies get their turn
+_LAST_POLL_S: Final = 2.0
+
+_CANCELS: Final = frozenset({OrderKind.CANCEL, OrderKind.BATCH_CANCEL})
+
+
+class Gateway:
+    """Wiring, loop and timers."""
+
+    def __init__(self, context: GatewayContext, pool: HttpPool) -> None:
+        self._context: Final = context
+        self._pool: Final = pool
+        self._proc: Final = context.proc
+        self._row = context.proc.row
+        self._trades: Final = TradeFeed(context)
+        self._desk: Final = OrderDesk(context, self._trades)
+        self._sweeper: Final = Sweeper(context, self._trades, self._desk)
+        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper)
+        self._funds: Final = MarketFunds(context, self._trades)
+        self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
+        self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
+        self._stop: Final = asyncio.Event()
+        self._started = False
+        self._rebuilding = False
+
+    async def run(self) -> None:
+        """From attach to the last answer. FundingError and ConfigError: this account cannot trade."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        if self._proc.stopping:
+            self._stop.set()
+        self._context.spawn(self._tick())
+        self._context.spawn(self._start())
+        self._context.failed.add_done_callback(lambda _: self._stop.set())
+        await self._stop.wait()
+        if self._context.failed.done():
+            await self._context.failed  # raises
+        await self._finish()
+
+    # -- start
+
+    async def _start(self) -> None:
+        """Recovery, the same after a first start and after a kill -9."""
+        await self._persist("account", self._funds.check_account)
+        self._context.spawn(self._trades.run())
+        markets = list(self._context.markets.values())
+        await asyncio.gather(*(self._recover(market) for market in markets))
+        await self._persist("strangers", self._trades.know_strangers)
+        await self._persist("statuses", self._truth.read_statuses)
+        for market in markets:
+            self._context.reports_of(market).cash(market)
+        self._context.spawn(self._truth.watch_status())
+        self._context.spawn(self._truth.look_for_strays())
+        if self._bell >= 0:
+            asyncio.get_running_loop().add_reader(self._bell, self._on_bell)
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is never looked at again
+        self._context.admitting = True
+        self._started = True
+        self._proc.set_state(lib.PROCESS_RUNNING)
+        _log.info("running", markets=len(markets))
+        self._work()
+
+    async def _recover(self, market: GatewayMarket) -> None:
+        async def read_rules() -> None:
+            try:
+                detail = await self._context.rest.market(market.market_id)
+            except ReadError as error:
+                if error.code == MARKET_UNKNOWN:
+                    raise FundingError(f"market {market.market_id}: the exchange has none") from None
+                raise
+            market.rules = MarketRules.of(detail)
+            market.set_status(market_status(detail.status), lib.mono_now_ns())
+
+        await self._persist("market", read_rules)
+        await self._sweeper.clear_left_overs(market)
+        try:
+            await self._open(market)
+        except MarketClosedError:
+            _log.warning("market_not_open", market=market.market_id, status=market.status.name)
+            self._context.spawn(self._open_later(market))
+
+    async def _open(self, market: GatewayMarket) -> None:
+        await self._persist("funds", lambda: self._funds.open(market))
+        await self._read_position(market)
+        market.admit()
+
+    async def _read_position(self, market: GatewayMarket) -> None:
+        delay_s = _RETRY_S_MIN
+        while not await self._truth.read_position(market):
+            await asyncio.sleep(delay_s)
+            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+
+    async def _open_later(self, market: GatewayMarket) -> None:
+        """A market that was not ACTIVE at our start: funded and quoted once it is."""
+        while True:
+            await asyncio.sleep(self._proc.config.venue.status_poll_interval_ms / 1_000)
+            try:
+                await self._open(market)
+            except MarketClosedError:
+                continue
+            self._context.reports_of(market).cash(market)
+            return
+
+    async def _persist(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeats a step until the venue has answered it, with back-off."""
+        delay_s = _RETRY_S_MIN
+        while True:
+            try:
+                await step()
+            except ReadError as error:
+                _log.warning("start_waits", step=what, reason=str(error))
+            else:
+                return
+            await asyncio.sleep(delay_s)
+            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+
+    # -- work
+
+    def _on_bell(self) -> None:
+        """The eventfd is readable: somebody published while we said that we sleep."""
+        try:
+            os.read(self._bell, 8)
+        except BlockingIOError:
+            return
+        self._work()
+
+    def _work(self) -> None:
+        """Drains the rings, looks at kill words and trade counts, says "I sleep", and looks once more."""
+        for _ in range(_PASSES_MAX):
+            began_mono_ns = lib.mono_now_ns()
+            work = self._pass()
+            lib.process_pass(self._row, lib.mono_now_ns() - began_mono_ns, work, _SLOW_PASS_NS)
+            lib.bell_sleep(self._row)
+            if not any(reader.waiting() for reader in self._readers):
+                return
+            lib.bell_awake(self._row)
+        asyncio.get_running_loop().call_soon(self._work)
+
+    def _pass(self) -> int:
+        self._sweeper.watch()
+        for market in self._context.markets.values():
+            count = market.trade_count()
+            if count != market.seen_trade_count:
+                market.seen_trade_count = count
+                self._trades.poke()
+        work = 0
+        for reader in self._readers:
+            intents = reader.peek()
+            if not intents:
+                continue
+            work += len(intents)
+            for urgent in (True, False):
+                for intent in intents:
+                    if intent is not None and (intent.kind in _CANCELS) == urgent:
+                        self._take(reader.worker, intent)
+            reader.release(len(intents))
+        return work
+
+    def _take(self, worker: int, intent: Intent) -> None:
+        """Accepts responsibility for one intent, or answers at once why not."""
+        market = self._context.markets.get(intent.market_slot)
+        if market is None or market.worker != worker:
+            _log.error("intent_for_foreign_market", worker=worker, market_slot=intent.market_slot)
+            return
+        if intent.worker_epoch != market.worker_epoch():
+            self._context.counts.refused += 1  # a fenced worker's words: nobody waits for an answer
+            return
+        match intent.kind:
+            case OrderKind.CANCEL:
+                self._desk.cancel(market, intent)
+            case OrderKind.BATCH_CANCEL:
+                self._sweeper.batch(market, intent)
+            case OrderKind.SYNC:
+                self._truth.sync(market, intent)
+            case _ if not self._context.admitting:
+                self._context.counts.refused += 1
+                self._context.reports_of(market).rejected(
+                    market,
+                    code=LocalReject.NOT_READY,
+                    intent=intent.number,
+                    worker_epoch=intent.worker_epoch,
+                )
+            case OrderKind.PLACE:
+                self._desk.place(market, intent)
+            case OrderKind.REPLACE:
+                self._desk.replace(market, intent)
+            case OrderKind.MINT | OrderKind.BURN:
+                self._funds.supply(market, intent)
+
+    async def _tick(self) -> None:
+        """Heartbeat, and whatever a missed bell would have brought."""
+        ticks = 0
+        while True:
+            now_mono_ns = lib.mono_now_ns()
+            self._proc.beat(now_mono_ns)
+            for reports in self._context.reports.values():
+                if reports.flush():
+                    self._tell_anew(reports.worker)
+            if self._started:
+                self._work()
+            if self._trades.lost and not self._rebuilding:
+                self._rebuilding = True
+                self._context.spawn(self._rebuild())
+            ticks += 1
+            if ticks % _TICKS_PER_SECOND == 0:
+                self._pool.close_idle(now_mono_ns)
+                self._context.publish_counters()
+                self._proc.record_cpu(lib.current_cpu())
+            await asyncio.sleep(_TICK_S)
+
+    def _tell_anew(self, worker: int) -> None:
+        for market in self._context.markets.values():
+            if market.worker == worker:
+                self._truth.sync(market, None)
+
+    async def _rebuild(self) -> None:
+        """The trade list was lost sight of: every market's cash and shares anew from the venue."""
+        self._trades.reset()
+        markets = list(self._context.markets.values())
+        for market in markets:
+            market.open_for_orders = False
+            self._sweeper.pull(market)
+        for market in markets:
+            await self._funds.rebuild(market)
+            await self._read_position(market)
+            market.admit()
+            self._truth.sync(market, None)
+        self._rebuilding = False
+
+    # -- stop
+
+    async def _finish(self) -> None:
+        """No new orders; everything off; the venue's list empty; the last fills told."""
+        self._proc.set_state(lib.PROCESS_STOPPING)
+        self._context.admitting = False
+        if self._started:
+            await self._sweeper.empty()
+            try:
+                async with asyncio.timeout(_LAST_POLL_S):
+                    await self._trades.caught_up()
+            except TimeoutError:
+                _log.error("last_trade_poll_failed")
+        self._context.publish_counters()
+        await self._context.close()
+        _log.info("stopped", **structs.asdict(self._context.counts), requests=self._context.rest.requests)
+
+
+def harden() -> None:
+    """The keys of the account live in this process: no core file, no reading of its memory by others."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+async def serve(proc: WorkerProcess) -> None:
+    """Builds the gateway's parts and runs it to its end."""
+    venue = proc.config.venue
+    timeout_s = venue.request_timeout_ms / 1_000
+    pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        session = PlatformSession(
+            http,
+            base_url=venue.url,
+            username=venue.username,
+            password=venue_password(venue),
+            timeout_s=timeout_s,
+        )
+        context = GatewayContext(proc, PlatformRest(pool, session))
+        try:
+            await Gateway(context, pool).run()
+        finally:
+            await context.close()
+            pool.close()
+
+
+def main() -> int:
+    proc = process.start("gateway")
+    harden()
+    try:
+        uvloop.run(serve(proc))
+    except (ConfigError, FundingError) as error:
+        print(f"engine.workers.gateway: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except ArenaError as error:
+        print(f"engine.workers.gateway: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

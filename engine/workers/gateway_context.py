@@ -1,0 +1,117 @@
+"""What the parts of the gateway share: the account's markets, the venue, the rings, counters, tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from msgspec import Struct
+
+from engine._native import lib
+from engine.events import GatewayCounter
+from engine.risk.rate import TokenBucket
+from engine.venues.platform_rest import PlatformRest, Refused
+from engine.workers.gateway_market import GatewayMarket
+from engine.workers.gateway_reports import WorkerReports
+from engine.workers.process import WorkerProcess
+
+_NS_PER_S: Final = 1_000_000_000
+_SHUT_S_DEFAULT: Final = 1.0
+_SHUT_S_MAX: Final = 120.0
+
+
+class Counts(Struct, kw_only=True):
+    """Events since this gateway's start; requests and answers are counted by the REST client."""
+
+    unknowns: int = 0
+    resends: int = 0
+    refused: int = 0
+    fills: int = 0
+    trade_polls: int = 0
+    sweeps: int = 0
+    strays: int = 0
+
+
+class GatewayContext:
+    """One venue account: its markets by slot and by id, one report channel per worker that has a market.
+
+    ``admitting``: new orders may go out; False until recovered and from SIGTERM on. ``failed`` is set to the
+    first exception that leaves a task: the process ends with it.
+    """
+
+    def __init__(self, proc: WorkerProcess, rest: PlatformRest) -> None:
+        now_mono_ns = lib.mono_now_ns()
+        self.proc: Final = proc
+        self.rest: Final = rest
+        self.counts: Final = Counts()
+        self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, now_mono_ns)
+        self.admitting = False
+        self.markets: Final[dict[int, GatewayMarket]] = {
+            slot: GatewayMarket(proc.arena, slot, now_mono_ns=now_mono_ns)
+            for slot in proc.arena.used_markets()
+        }
+        self.markets_by_id: Final = {market.market_id: market for market in self.markets.values()}
+        self.reports: Final[dict[int, WorkerReports]] = {
+            worker: WorkerReports(proc, worker)
+            for worker in sorted({market.worker for market in self.markets.values()})
+        }
+        self.failed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def reports_of(self, market: GatewayMarket) -> WorkerReports:
+        return self.reports[market.worker]
+
+    def live_orders(self) -> int:
+        """Orders that are or may be live, all markets."""
+        return sum(len(market.orders) for market in self.markets.values())
+
+    def must_go(self, market: GatewayMarket, worker_epoch: int) -> bool:
+        """Whether an order that has just become known as live may not stay."""
+        return not self.admitting or market.killed() != 0 or worker_epoch != market.worker_epoch()
+
+    def rate_limited(self, bucket: TokenBucket, refused: Refused) -> None:
+        """The venue answered 429: nothing of this kind before it says so."""
+        wait_s = refused.retry_after_s
+        if wait_s is None and refused.rate_reset_unix_s is not None:
+            wait_s = refused.rate_reset_unix_s - lib.unix_now_ns() / _NS_PER_S
+        wait_s = min(_SHUT_S_MAX, max(_SHUT_S_DEFAULT, wait_s or 0.0))
+        bucket.shut(lib.mono_now_ns() + int(wait_s * _NS_PER_S))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that this context owns: an exception that leaves it ends the process."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+    async def close(self) -> None:
+        """Cancels what still runs and waits for it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def publish_counters(self) -> None:
+        counts = self.counts
+        for index, value in (
+            (GatewayCounter.REQUESTS, self.rest.requests),
+            (GatewayCounter.ERRORS, self.rest.errors),
+            (GatewayCounter.UNKNOWNS, counts.unknowns),
+            (GatewayCounter.RESENDS, counts.resends),
+            (GatewayCounter.RATE_LIMITED, self.rest.rate_limited),
+            (GatewayCounter.REFUSED, counts.refused),
+            (GatewayCounter.FILLS, counts.fills),
+            (GatewayCounter.TRADE_POLLS, counts.trade_polls),
+            (GatewayCounter.SWEEPS, counts.sweeps),
+            (GatewayCounter.STRAYS, counts.strays),
+        ):
+            self.proc.count(index, value)

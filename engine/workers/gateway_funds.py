@@ -1,0 +1,329 @@
+"""Money and pairs: funding a market at its first start, mint and burn, cash from the ledger (§8 step 4, §9).
+
+Each market has its share of the account's cash (D17): what it was funded with, plus its fills, plus burns,
+minus mints, together with the newest trade that figure includes, in one row. Where that row cannot be
+trusted (the exchange runs the market already, a mint was under way when the gateway died) the figure is
+taken from the venue's ledger, which is absolute.
+
+A mint or burn's key is on disk before its first request and stays the same for all of them.
+
+Reads: GET /account/ledger, /account/balance.  Writes: account rows, ``RUN/facts/{market}.supply.json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from engine.arena import ArenaError
+from engine.events import LocalReject, MarketStatus, OrderKind
+from engine.quoting.effects import PAIR_CENTS
+from engine.quoting.inventory import frozen_by
+from engine.venues import platform_rest as venue
+from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused
+from engine.venues.platform_wire import AmmStartBody, SupplyBody
+from engine.workers.gateway_context import GatewayContext
+from engine.workers.gateway_fills import TradeFeed
+from engine.workers.gateway_intents import Intent
+from engine.workers.gateway_market import CLIENT_ID_CHARS_MAX, GatewayMarket, short_market_id
+
+_log = structlog.get_logger()
+
+_RETRY_S_MIN: Final = 0.2
+_RETRY_S_MAX: Final = 2.0
+_DEPOSIT_CENTS_MAX: Final = 10_000_000
+_FREEZES: Final = frozenset({"ORDER_FREEZE", "ORDER_UNFREEZE"})
+_TRIES: Final = 5
+_HTTP_NO_ROUTE: Final = frozenset({403, 404})
+
+SupplyKind = Literal["mint", "burn"]
+
+
+class FundingError(Exception):
+    """The venue will not let this account be a market maker; the message is one line for a person."""
+
+
+class MarketClosedError(Exception):
+    """The market takes no money now (3002): later."""
+
+
+class PendingSupply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mint or burn whose request may have left: the content of the market's facts file."""
+
+    kind: SupplyKind
+    quantity: int
+    idempotency_key: str
+
+
+class MarketFunds:
+    """Cash and pairs of the account's markets."""
+
+    def __init__(self, context: GatewayContext, trades: TradeFeed) -> None:
+        self._context: Final = context
+        self._trades: Final = trades
+        self._facts: Final = context.proc.run_dir / "facts"
+
+    # -- start
+
+    async def check_account(self) -> None:
+        """The account must not net pairs on its own. FundingError when it does; ReadError."""
+        balance = await self._context.rest.balance()
+        if balance.auto_netting_enabled is not False:
+            raise FundingError(
+                f"account {self._context.proc.config.venue.username}: auto_netting_enabled is "
+                f"{balance.auto_netting_enabled}, must be false"
+            )
+
+    async def open(self, market: GatewayMarket) -> None:
+        """Brings the market's cash up to date, funding it first where nobody has.
+
+        Raises ReadError, MarketClosedError, FundingError.
+        """
+        pending = self._pending(market)
+        if pending is not None:
+            await self._send_supply(market, pending)
+            await self._cash_from_ledger(market)
+            self._clear_pending(market)
+        elif not market.funded:
+            await self._fund(market)
+        elif not await self._trades.resume(market):
+            _log.warning("cursor_out_of_reach", market=market.market_id, cursor=market.cursor)
+            await self._cash_from_ledger(market)
+
+    async def _fund(self, market: GatewayMarket) -> None:
+        quote = market.quote
+        body = AmmStartBody(
+            market_id=market.market_id,
+            initial_budget_cents=quote.initial_funding_cents,
+            initial_price_cents=quote.initial_price_cents,
+        )
+        delay_s = _RETRY_S_MIN
+        while True:
+            cursor = await self._trades.newest(market)
+            outcome = await self._context.rest.start_amm(body)
+            match outcome:
+                case Answered(data=started):
+                    minted_cents = started.initial_mint_quantity * PAIR_CENTS
+                    market.set_cash(
+                        started.initial_budget_cents - minted_cents,
+                        cursor=cursor,
+                        funded=True,
+                        budget_cents=started.initial_budget_cents,
+                    )
+                    break
+                case Refused(code=venue.AMM_RUNNING):
+                    await self._cash_from_ledger(market)
+                    break
+                case Refused(code=code, status=status) if status in _HTTP_NO_ROUTE and code == status:
+                    await self._deposit_and_mint(market)
+                    break
+                case Refused(code=code, message=message, retry_after_s=retry_after_s):
+                    if code == venue.MARKET_NOT_ACTIVE:
+                        raise MarketClosedError(market.market_id)
+                    if code != venue.RATE_LIMITED:
+                        raise FundingError(f"market {market.market_id}: start refused with {code}: {message}")
+                    delay_s = max(delay_s, retry_after_s or _RETRY_S_MAX)
+                case _:
+                    # NotSent or unknown: the start is not repeated by the venue, it answers 6007 then
+                    pass
+            await asyncio.sleep(delay_s)
+            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+        _log.info("market_funded", market=market.market_id, cash_cents=market.stock.cash_cents)
+
+    async def _deposit_and_mint(self, market: GatewayMarket) -> None:
+        """For a venue without the start route: money in, then half of it into pairs (D16, D19).
+
+        A deposit has no key of its own, so one whose outcome is unknown is not repeated: the account's
+        balance before and after tells.
+        """
+        budget_cents = market.quote.initial_funding_cents
+        cursor = await self._trades.newest(market)
+        left_cents = budget_cents
+        while left_cents > 0:
+            part_cents = min(left_cents, _DEPOSIT_CENTS_MAX)
+            await self._deposit(market, part_cents)
+            left_cents -= part_cents
+        market.set_cash(budget_cents, cursor=cursor, funded=True, budget_cents=budget_cents)
+        pairs = budget_cents // (2 * PAIR_CENTS)
+        if pairs > 0:
+            await self._supply(market, self._new_pending(market, "mint", pairs))
+
+    async def _deposit(self, market: GatewayMarket, amount_cents: int) -> None:
+        before_cents = (await self._context.rest.balance()).available_balance_cents
+        delay_s = _RETRY_S_MIN
+        while True:
+            outcome = await self._context.rest.deposit(amount_cents)
+            if isinstance(outcome, Answered):
+                return
+            if isinstance(outcome, Refused) and outcome.code != venue.RATE_LIMITED:
+                raise FundingError(
+                    f"market {market.market_id}: deposit refused with {outcome.code}: {outcome.message}"
+                )
+            await asyncio.sleep(delay_s)
+            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+            now_cents = (await self._context.rest.balance()).available_balance_cents
+            if now_cents >= before_cents + amount_cents:
+                return
+
+    async def _cash_from_ledger(self, market: GatewayMarket) -> None:
+        """Sum of the market's ledger rows: what came in minus what went out, freezes apart (invariant 11)."""
+        for _ in range(_TRIES):
+            cursor = await self._trades.newest(market)
+            cash_cents, page_cursor = 0, ""
+            while True:
+                page = await self._context.rest.ledger(market.market_id, page_cursor)
+                cash_cents += sum(
+                    entry.amount_cents for entry in page.items if entry.entry_type not in _FREEZES
+                )
+                if not page.has_more or not page.next_cursor:
+                    break
+                page_cursor = page.next_cursor
+            if await self._trades.newest(market) == cursor:
+                market.set_cash(cash_cents, cursor=cursor, funded=True)
+                return
+        raise ReadError("/account/ledger", f"market {market.market_id} traded through {_TRIES} readings")
+
+    async def rebuild(self, market: GatewayMarket) -> None:
+        """Cash anew from the ledger, however often it takes: the trade list was lost sight of."""
+        while True:
+            try:
+                await self._cash_from_ledger(market)
+            except ReadError as error:
+                _log.warning("ledger_read_failed", market=market.market_id, reason=str(error))
+                await asyncio.sleep(_RETRY_S_MAX)
+            else:
+                return
+
+    # -- mint and burn for a quoter
+
+    def supply(self, market: GatewayMarket, intent: Intent) -> None:
+        """A MINT or BURN intent; one at a time per market."""
+        kind: SupplyKind = "mint" if intent.kind == OrderKind.MINT else "burn"
+        code = self._refusal(market, intent, kind)
+        if code is not None:
+            self._context.counts.refused += 1
+            self._context.reports_of(market).rejected(
+                market, code=code, intent=intent.number, worker_epoch=intent.worker_epoch
+            )
+            return
+        market.supply_busy = True
+        self._context.spawn(self._supply_for(market, intent, kind))
+
+    def _refusal(self, market: GatewayMarket, intent: Intent, kind: SupplyKind) -> LocalReject | None:
+        if market.killed():
+            return LocalReject.KILLED
+        ready = self._context.admitting and market.open_for_orders and not market.supply_busy
+        if not ready or market.rules is None or not market.position_known:
+            return LocalReject.NOT_READY
+        if intent.quantity <= 0:
+            return LocalReject.LIMIT
+        frozen = frozen_by(market.orders.values(), market.rules.taker_fee_bps)
+        if kind == "mint":
+            if market.status != MarketStatus.ACTIVE:
+                return LocalReject.NOT_READY
+            free_cents = market.stock.cash_cents - frozen.cash_cents
+            return LocalReject.CASH if intent.quantity * PAIR_CENTS > free_cents else None
+        free_pairs = min(
+            market.stock.yes_volume - frozen.yes_volume, market.stock.no_volume - frozen.no_volume
+        )
+        return LocalReject.OVERSELL if intent.quantity > free_pairs else None
+
+    async def _supply_for(self, market: GatewayMarket, intent: Intent, kind: SupplyKind) -> None:
+        try:
+            refused = await self._supply(market, self._new_pending(market, kind, intent.quantity))
+        finally:
+            market.supply_busy = False
+        reports = self._context.reports_of(market)
+        if refused is None:
+            pairs = intent.quantity if kind == "mint" else -intent.quantity
+            reports.supplied(market, pairs=pairs, intent=intent.number, worker_epoch=intent.worker_epoch)
+        else:
+            reports.rejected(
+                market, code=refused.code, intent=intent.number, worker_epoch=intent.worker_epoch
+            )
+
+    async def _supply(self, market: GatewayMarket, pending: PendingSupply) -> Refused | None:
+        """Sends until the venue has answered, and books what it did. Returns its refusal."""
+        refused = await self._send_supply(market, pending)
+        if refused is None:
+            market.supply(pending.quantity if pending.kind == "mint" else -pending.quantity)
+        self._clear_pending(market)
+        return refused
+
+    async def _send_supply(self, market: GatewayMarket, pending: PendingSupply) -> Refused | None:
+        """The same key until an answer comes. 6006 and a replay are success: it was applied already."""
+        body = SupplyBody(
+            market_id=market.market_id,
+            quantity=pending.quantity,
+            idempotency_key=pending.idempotency_key,
+        )
+        send = self._context.rest.mint if pending.kind == "mint" else self._context.rest.burn
+        delay_s = _RETRY_S_MIN
+        while True:
+            outcome = await send(body)
+            match outcome:
+                case Answered() | Refused(code=venue.KEY_REUSED):
+                    return None
+                case Refused() if outcome.code not in {venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED}:
+                    return outcome
+                case Refused() | NotSent():
+                    pass
+                case _:
+                    self._context.counts.unknowns += 1
+            await asyncio.sleep(delay_s)
+            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+
+    # -- the facts file
+
+    def _path(self, market: GatewayMarket) -> Path:
+        return self._facts / f"{market.market_id}.supply.json"
+
+    def _new_pending(self, market: GatewayMarket, kind: SupplyKind, quantity: int) -> PendingSupply:
+        """Writes the key to disk (fsync, rename) and returns it."""
+        pending = PendingSupply(
+            kind=kind, quantity=quantity, idempotency_key=supply_key(market.market_id, kind, quantity)
+        )
+        self._facts.mkdir(mode=0o700, exist_ok=True)
+        path = self._path(market)
+        scratch = path.with_suffix(".new")
+        with scratch.open("wb") as file:
+            file.write(msgspec.json.encode(pending))
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.rename(path)
+        directory = os.open(self._facts, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        return pending
+
+    def _pending(self, market: GatewayMarket) -> PendingSupply | None:
+        try:
+            raw = self._path(market).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return msgspec.json.decode(raw, type=PendingSupply)
+        except msgspec.MsgspecError as error:
+            raise ArenaError(f"{self._path(market)}: {error}") from None
+
+    def _clear_pending(self, market: GatewayMarket) -> None:
+        self._path(market).unlink(missing_ok=True)
+
+
+def supply_key(market_id: str, kind: SupplyKind, quantity: int) -> str:
+    """§6.3: ``amm_mint|burn_{market}_{n}_{random}``, at most 64 characters, never made twice."""
+    random = uuid.uuid4().hex[:16]
+    for market in (market_id, short_market_id(market_id)):
+        text = f"amm_{kind}_{market}_{quantity}_{random}"
+        if len(text) <= CLIENT_ID_CHARS_MAX:
+            return text
+    raise AssertionError(f"supply key of {len(text)} characters: {text}")

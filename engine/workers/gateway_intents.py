@@ -1,0 +1,84 @@
+"""Reading the order rings: what quoters ask for, checked, because a worker is not trusted.
+
+Reads: the order ring of one worker slot, as its named consumer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from engine._native import ffi, lib
+from engine.arena import Arena, unpadded
+from engine.events import Direction, OrderKind, Outcome
+from engine.risk.pretrade import Candidate
+
+INTENTS_PER_PASS: Final = 64
+
+
+class Intent(Struct, frozen=True, kw_only=True, gc=False):
+    """One record of an order ring. Prices and sides as the user names them (NO price for NO orders)."""
+
+    kind: OrderKind
+    market_slot: int
+    worker_epoch: int
+    number: int
+    live_slot: int
+    outcome: Outcome
+    direction: Direction
+    scope: int  # SCOPE_*
+    price_cents: int
+    quantity: int
+    decided_mono_ns: int
+    target_order_id: str
+
+    def candidate(self) -> Candidate:
+        return Candidate(
+            outcome=self.outcome,
+            direction=self.direction,
+            price_cents=self.price_cents,
+            quantity=self.quantity,
+            decided_mono_ns=self.decided_mono_ns,
+        )
+
+
+class IntentReader:
+    """The named consumer of one worker's order ring."""
+
+    def __init__(self, arena: Arena, worker: int) -> None:
+        self.worker: Final = worker
+        self._ring = arena.order_ring(worker)
+        self._records = ffi.new("order_record_t[]", INTENTS_PER_PASS)
+
+    def peek(self) -> list[Intent | None]:
+        """The next intents in order; None for a record that makes no sense. They stay in the ring."""
+        count = lib.message_peek(self._ring, lib.MESSAGE_RING_SLOTS, self._records, INTENTS_PER_PASS)
+        return [_decoded(self._records[index]) for index in range(count)]
+
+    def release(self, count: int) -> None:
+        """Gives the slots back: from here on the gateway's own rows answer for what they held."""
+        lib.message_release(self._ring, count)
+
+    def waiting(self) -> bool:
+        return bool(lib.message_published(self._ring) != lib.message_consumed(self._ring))
+
+
+def _decoded(record: Any) -> Intent | None:
+    try:
+        return Intent(
+            kind=OrderKind(record.kind),
+            market_slot=record.market_slot,
+            worker_epoch=record.worker_epoch,
+            number=record.intent,
+            live_slot=record.live_slot,
+            outcome=Outcome(record.outcome),
+            direction=Direction(record.direction),
+            scope=record.scope,
+            price_cents=record.price_cents,
+            quantity=record.quantity,
+            decided_mono_ns=record.decided_mono_ns,
+            target_order_id=unpadded(record.target_order_id),
+        )
+    except ValueError:  # no such kind, outcome or direction; an id that is no text
+        return None

@@ -1,0 +1,530 @@
+"""One market as the gateway accounts for it: its orders, its share of the account, its rules.
+
+Owns the market slot's 64 live-order rows and its account row. Everything a successor needs after a
+``kill -9`` is in those rows or at the venue: an order is in its row before its request leaves, cash and the
+trade it includes up to are one row written at once.
+
+Writes: live-order rows and account row of its market slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict, deque
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from engine._native import ffi, lib
+from engine.arena import Arena, cell, check, padded, unpadded
+from engine.config import QuoteConfig, market_from_json
+from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
+from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
+from engine.quoting.funding import book_price_cents, book_side
+from engine.quoting.inventory import Stock, apply_trade, buy_freeze_cents
+from engine.risk.pretrade import Candidate, Standing
+from engine.risk.rate import TokenBucket
+from engine.venues.platform_wire import MarketDetail
+
+_log = structlog.get_logger()
+
+NO_LIVE_SLOT: Final = 0xFFFF
+CLIENT_ID_CHARS_MAX: Final = 64
+_SEQUENCES_PER_MS: Final = 999
+_CLOSED_MAX: Final = 256  # orders remembered after they are gone
+_EARLY_FILLS_MAX: Final = 256  # fills of orders whose acknowledgement is still under way
+
+
+class LiveOrder(Struct, kw_only=True, eq=False):
+    """An order that is, or may be, live at the venue; mirrored in arena row ``slot``.
+
+    ``busy``: a request about it is under way. ``sent``: its own request may have left this process.
+    ``announced``: an ORDER record of a SYNC told the quoter of it before it was acknowledged.
+    """
+
+    slot: int
+    number: int  # rises with every order of this gateway: who was first
+    outcome: Outcome
+    direction: Direction
+    price_cents: int  # user view
+    quantity: int
+    remaining: int
+    worker_epoch: int
+    intent: int
+    client_order_id: str
+    created_ms: int
+    acked_mono_ns: int = 0
+    replaces: LiveOrder | None = None
+    venue_order_id: str = ""
+    state: int = lib.LIVE_PENDING
+    busy: bool = True
+    sent: bool = False
+    announced: bool = False
+
+    @property
+    def side(self) -> Side:
+        return book_side(self.outcome, self.direction)
+
+    @property
+    def book_price_cents(self) -> int:
+        return book_price_cents(self.outcome, self.price_cents)
+
+    @property
+    def filled(self) -> int:
+        return self.quantity - self.remaining
+
+    def gone(self) -> bool:
+        """Nothing is live any more: the row has been freed."""
+        return bool(self.state == lib.LIVE_FREE)
+
+
+class MarketRules(Struct, frozen=True, kw_only=True):
+    """What the venue says of the market, apart from its status."""
+
+    min_price_cents: int
+    max_price_cents: int
+    maker_fee_bps: int
+    taker_fee_bps: int
+    order_quantity_max: int
+    order_amount_max_cents: int
+    created_ms: int
+    trading_start_ms: int
+    trading_end_ms: int
+    resolution_ms: int
+
+    @classmethod
+    def of(cls, detail: MarketDetail) -> MarketRules:
+        def ms(name: str) -> int:
+            instant = getattr(detail, name)
+            return 0 if instant is None else int(instant.timestamp() * 1_000)
+
+        return cls(
+            min_price_cents=detail.min_price_cents,
+            max_price_cents=detail.max_price_cents,
+            maker_fee_bps=detail.maker_fee_bps,
+            taker_fee_bps=detail.taker_fee_bps,
+            order_quantity_max=detail.max_order_quantity,
+            order_amount_max_cents=detail.max_order_amount_cents,
+            created_ms=ms("created_at"),
+            trading_start_ms=ms("trading_start_at"),
+            trading_end_ms=ms("trading_end_at"),
+            resolution_ms=ms("resolution_date"),
+        )
+
+
+def market_status(name: str) -> MarketStatus:
+    """The venue's word for a status; one we do not know is UNKNOWN, which nothing may be sent in."""
+    return MarketStatus.__members__.get(name, MarketStatus.UNKNOWN)
+
+
+class GatewayMarket:
+    """State of one market slot. Only the gateway's event loop touches it."""
+
+    def __init__(self, arena: Arena, slot: int, *, now_mono_ns: int) -> None:
+        self.slot: Final = slot
+        self.market_id: Final = arena.market_id(slot)
+        self.worker: Final = arena.market_worker(slot)
+        self.quote: Final[QuoteConfig] = market_from_json(arena.config_bytes(slot)[1]).quote
+        self._market = arena.market(slot)
+        self._kill_word = arena.kill_market(slot)
+        self._kill_global = arena.kill_global()
+        self._epoch_word = cell(arena.worker(self.worker), "epoch")
+        self._trade_count_word = cell(self._market.top, "trade_count")
+
+        self.rules: MarketRules | None = None
+        self.status = MarketStatus.UNKNOWN
+        self.status_mono_ns = 0
+        self.open_for_orders = False  # recovered and funded
+        self.position_known = False  # the shares in ``stock`` are the venue's plus fills since
+        self.sweeping = False  # orders are being pulled: none may go out
+        self.handled_kill_word = 0
+        self.handled_epoch = self.worker_epoch()
+        self.seen_trade_count = self.trade_count()
+        self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, now_mono_ns)
+        self.supply_busy = False  # a mint or burn is under way: positions are in motion
+        self.supplies = 0  # mints and burns booked
+
+        self.orders: dict[int, LiveOrder] = {}
+        self.by_venue_id: dict[str, LiveOrder] = {}
+        self.by_client_id: dict[str, LiveOrder] = {}
+        # oldest freed first, so that a slot number is reused as late as possible
+        self._free_slots = deque(range(lib.LIVE_ORDER_SLOTS))
+        self._early_fills: OrderedDict[str, int] = OrderedDict()
+        self._closed_mono_ns: OrderedDict[str, int] = OrderedDict()
+        self._order_row = ffi.new("live_order_t *")
+        self._order_number = 0
+        self.moved = asyncio.Event()  # set at every change of an order, of ``sweeping``, and by admit()
+
+        self._account = ffi.new("account_state_t *")
+        check(lib.account_read(ffi.addressof(self._market, "account"), self._account), "account row")
+        self.stock = Stock(cash_cents=int(self._account.cash_cents))
+        self.cursor = unpadded(self._account.cursor_trade_id)
+        self._client_ms = int(self._account.last_client_ms)
+        self._client_sequence = _SEQUENCES_PER_MS  # the predecessor may have used all of its last ms
+
+    def admit(self) -> None:
+        """Recovered and funded: orders may go out."""
+        self.open_for_orders = True
+        self.moved.set()
+
+    # -- shared words
+
+    def killed(self) -> int:
+        """KILL_* bits in force: the market's and the global ones."""
+        return int(lib.cell_load(self._kill_word) | lib.cell_load(self._kill_global))
+
+    def worker_epoch(self) -> int:
+        return int(lib.cell_load(self._epoch_word))
+
+    def trade_count(self) -> int:
+        """Market trades the feed has seen; moves before our fills can be listed."""
+        return int(lib.cell_load(self._trade_count_word))
+
+    # -- account row
+
+    @property
+    def funded(self) -> bool:
+        return bool(self._account.funded)
+
+    def set_cash(
+        self, cash_cents: int, *, cursor: str, funded: bool, budget_cents: int | None = None
+    ) -> None:
+        """Books an absolute figure that includes trades up to ``cursor``."""
+        self.stock = Stock(
+            yes_volume=self.stock.yes_volume,
+            no_volume=self.stock.no_volume,
+            yes_cost_sum_cents=self.stock.yes_cost_sum_cents,
+            no_cost_sum_cents=self.stock.no_cost_sum_cents,
+            cash_cents=cash_cents,
+        )
+        self.cursor = cursor
+        self._account.funded = int(funded)
+        if budget_cents is not None:
+            self._account.budget_cents = budget_cents
+        self._write_account()
+
+    def set_position(self, *, yes_volume: int, yes_cost: int, no_volume: int, no_cost: int) -> None:
+        """The venue's word on the shares held; cash is left alone."""
+        self.position_known = True
+        self.stock = Stock(
+            yes_volume=yes_volume,
+            no_volume=no_volume,
+            yes_cost_sum_cents=yes_cost,
+            no_cost_sum_cents=no_cost,
+            cash_cents=self.stock.cash_cents,
+        )
+
+    def supply(self, pairs: int) -> None:
+        """Books a mint (``pairs`` > 0) or a burn (< 0): 100 cents a pair, half of it each side's cost."""
+        self.supplies += 1
+        stock = self.stock
+        value_cents = max(0, pairs) * PAIR_CENTS // 2
+        self.stock = Stock(
+            yes_volume=stock.yes_volume + pairs,
+            no_volume=stock.no_volume + pairs,
+            yes_cost_sum_cents=cost_sum_after(
+                volume=stock.yes_volume,
+                cost_sum_cents=stock.yes_cost_sum_cents,
+                change=pairs,
+                value_cents=value_cents,
+            ),
+            no_cost_sum_cents=cost_sum_after(
+                volume=stock.no_volume,
+                cost_sum_cents=stock.no_cost_sum_cents,
+                change=pairs,
+                value_cents=value_cents,
+            ),
+            cash_cents=stock.cash_cents - pairs * PAIR_CENTS,
+        )
+        self._write_account()
+
+    def set_status(self, status: MarketStatus, now_mono_ns: int) -> bool:
+        """Notes what the venue says now; True when that is news."""
+        changed = status != self.status
+        self.status = status
+        self.status_mono_ns = now_mono_ns
+        self._account.status = int(status)
+        self._account.status_mono_ns = now_mono_ns
+        if changed:
+            self._write_account()
+        return changed
+
+    def apply_leg(
+        self,
+        *,
+        trade_id: str,
+        scenario: Scenario,
+        side: Side,
+        price_cents: int,
+        quantity: int,
+        fee_cents: int,
+        order_id: str,
+    ) -> LiveOrder | None:
+        """Books one leg of ours: cash, shares, cursor and the order's remainder. Returns that order.
+
+        The one place where a trade changes anything in the gateway; the caller has made sure that the leg
+        is applied for the first time. ValueError: the leg is impossible.
+        """
+        effect = fill_effect(
+            scenario=scenario,
+            book_side=side,
+            price_cents=price_cents,
+            quantity=quantity,
+            fee_cents=fee_cents,
+        )
+        left = min(self.stock.yes_volume + effect.yes_volume, self.stock.no_volume + effect.no_volume)
+        if self.position_known and left < 0:
+            # More shares sold than we knew of. The money is certain; shares count as none, so that nothing
+            # is sold on a wrong figure, until the next sync brings the venue's.
+            _log.error("position_drift", market=self.market_id, trade=trade_id, stock=str(self.stock))
+            self.position_known = False
+        if self.position_known:
+            self.stock = apply_trade(
+                self.stock,
+                scenario=scenario,
+                book_side=side,
+                price_cents=price_cents,
+                quantity=quantity,
+                own_fee_cents=fee_cents,
+            )
+        else:
+            self.stock = Stock(cash_cents=self.stock.cash_cents + effect.cash_cents)
+        self.cursor = trade_id
+        self._account.fills += 1
+        self._account.fees_cents += fee_cents
+        self._write_account()
+        order = self.by_venue_id.get(order_id)
+        if order is None:
+            if order_id:
+                self._early_fills[order_id] = self._early_fills.get(order_id, 0) + quantity
+                if len(self._early_fills) > _EARLY_FILLS_MAX:
+                    self._early_fills.popitem(last=False)
+            return None
+        order.remaining = max(0, order.remaining - quantity)
+        self.write(order)
+        return order
+
+    def _write_account(self) -> None:
+        account = self._account
+        account.cash_cents = self.stock.cash_cents
+        account.cursor_trade_id = padded(self.cursor, lib.VENUE_ID_BYTES)
+        account.last_client_ms = self._client_ms
+        lib.account_write(ffi.addressof(self._market, "account"), account)
+
+    # -- orders
+
+    def open_order(
+        self, candidate: Candidate, *, worker_epoch: int, intent: int, now_ms: int
+    ) -> LiveOrder | None:
+        """Takes responsibility for a new order: its row, PENDING, before any send. None: no row is free."""
+        if not self._free_slots:
+            return None
+        self._order_number += 1
+        client_order_id, created_ms = self._next_client_id(candidate, now_ms)
+        order = LiveOrder(
+            slot=self._free_slots.popleft(),
+            number=self._order_number,
+            outcome=candidate.outcome,
+            direction=candidate.direction,
+            price_cents=candidate.price_cents,
+            quantity=candidate.quantity,
+            remaining=candidate.quantity,
+            worker_epoch=worker_epoch,
+            intent=intent,
+            client_order_id=client_order_id,
+            created_ms=created_ms,
+        )
+        self.orders[order.slot] = order
+        self.by_client_id[client_order_id] = order
+        self.write(order)
+        return order
+
+    def _next_client_id(self, candidate: Candidate, now_ms: int) -> tuple[str, int]:
+        """§2.3: ``amm_{market}_{side}_{direction}_{ms}_{seq}``, never going back in time."""
+        if now_ms > self._client_ms:
+            self._client_ms, self._client_sequence = now_ms, 1
+        elif self._client_sequence < _SEQUENCES_PER_MS:
+            self._client_sequence += 1
+        else:
+            self._client_ms, self._client_sequence = self._client_ms + 1, 1
+        if self._client_sequence == 1:
+            self._write_account()
+        text = client_order_id(
+            self.market_id,
+            candidate.outcome,
+            candidate.direction,
+            unix_ms=self._client_ms,
+            sequence=self._client_sequence,
+        )
+        return text, self._client_ms
+
+    def acknowledge(self, order: LiveOrder, venue_order_id: str) -> None:
+        """The venue has the order under this id; fills that were listed before we knew are its own."""
+        order.venue_order_id = venue_order_id
+        order.acked_mono_ns = lib.mono_now_ns()
+        order.remaining -= min(order.remaining, self._early_fills.pop(venue_order_id, 0))
+        order.state = lib.LIVE_ACTIVE
+        order.busy = False
+        order.replaces = None
+        self.by_venue_id[venue_order_id] = order
+        self.write(order)
+
+    def at_rest(self) -> bool:
+        """Open, and no request about an order under way."""
+        return (
+            self.open_for_orders
+            and not self.sweeping
+            and not any(order.busy for order in self.orders.values())
+        )
+
+    def set_state(self, order: LiveOrder, state: int, *, busy: bool) -> None:
+        order.state = state
+        order.busy = busy
+        self.write(order)
+
+    def close(self, order: LiveOrder) -> None:
+        """The order is gone; its row is free again."""
+        if order.gone():
+            return
+        order.busy = False
+        order.state = lib.LIVE_FREE
+        self.write(order)
+        if order.venue_order_id:
+            self._closed_mono_ns[order.venue_order_id] = lib.mono_now_ns()
+            if len(self._closed_mono_ns) > _CLOSED_MAX:
+                self._closed_mono_ns.popitem(last=False)
+        del self.orders[order.slot]
+        del self.by_client_id[order.client_order_id]
+        self.by_venue_id.pop(order.venue_order_id, None)
+        self._free_slots.append(order.slot)
+
+    def closed_since(self, venue_order_id: str, mono_ns: int) -> bool:
+        """Whether an order of ours was closed after ``mono_ns``: a listing asked for then may show it."""
+        return self._closed_mono_ns.get(venue_order_id, 0) >= mono_ns
+
+    def write(self, order: LiveOrder) -> None:
+        """Publishes the order's row."""
+        row = self._order_row
+        row.state = order.state
+        row.outcome = order.outcome
+        row.direction = order.direction
+        row.worker_epoch = order.worker_epoch
+        row.intent = order.intent
+        row.price_cents = order.price_cents
+        row.quantity = order.quantity
+        row.remaining = order.remaining
+        row.created_ms = order.created_ms
+        row.frozen_cents = self._frozen_cents(order)
+        row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
+        row.client_order_id = padded(order.client_order_id, lib.VENUE_ID_BYTES)
+        lib.live_order_write(ffi.addressof(self._market.live_orders[order.slot]), row)
+        self.moved.set()
+
+    def left_over_client_ids(self) -> list[str]:
+        """Client ids of the rows a predecessor left; the rows are freed. For the start only."""
+        found = []
+        for slot in range(lib.LIVE_ORDER_SLOTS):
+            row = ffi.addressof(self._market.live_orders[slot])
+            check(lib.live_order_read(row, self._order_row), "live-order row")
+            if self._order_row.state != lib.LIVE_FREE:
+                found.append(unpadded(self._order_row.client_order_id))
+                self._order_row.state = lib.LIVE_FREE
+                lib.live_order_write(row, self._order_row)
+        return found
+
+    def _frozen_cents(self, order: LiveOrder) -> int:
+        if order.direction != Direction.BUY or self.rules is None:
+            return 0
+        return buy_freeze_cents(order.price_cents, order.remaining, self.rules.taker_fee_bps)
+
+    # -- what the last hop looks at
+
+    def standing(
+        self,
+        order: LiveOrder,
+        *,
+        now_mono_ns: int,
+        admitting: bool,
+        engine_orders: int,
+        tokens: int,
+    ) -> Standing:
+        """Counts for the last-hop checks of ``order``, which is in its row but not yet sent.
+
+        Every other order counts that was first or has been sent. Of a replace under way the old and the
+        new order hold the same shares and cash in turn, so the larger counts; once its outcome is unknown
+        both count.
+        """
+        assert self.rules is not None
+        own_bid, own_ask, side_orders, market_orders = 0, PAIR_CENTS, 0, 0
+        sell_committed, buy_committed_cents = 0, 0
+        replaced = order.replaces
+        for other in self.orders.values():
+            if other is order or other is replaced or (not other.sent and other.number > order.number):
+                continue
+            if other.side == Side.BID:
+                own_bid = max(own_bid, other.book_price_cents)
+            else:
+                own_ask = min(own_ask, other.book_price_cents)
+            if other.replaces is None or other.replaces.gone():  # a replace counts once
+                market_orders += 1
+                side_orders += other.side == order.side
+            if other.direction == Direction.SELL:
+                if other.outcome == order.outcome:
+                    sell_committed += self._shares_beyond_replaced(other)
+            else:
+                buy_committed_cents += self._cents_beyond_replaced(other)
+        stock = self.stock
+        return Standing(
+            now_mono_ns=now_mono_ns,
+            kill_word=self.killed(),
+            epoch_current=order.worker_epoch == self.worker_epoch(),
+            admitting=admitting and self.open_for_orders and not self.sweeping,
+            status=self.status,
+            min_price_cents=self.rules.min_price_cents,
+            max_price_cents=self.rules.max_price_cents,
+            order_quantity_max=self.rules.order_quantity_max,
+            order_amount_max_cents=self.rules.order_amount_max_cents,
+            taker_fee_bps=self.rules.taker_fee_bps,
+            own_bid_cents=own_bid,
+            own_ask_cents=own_ask,
+            side_orders=side_orders,
+            market_orders=market_orders,
+            engine_orders=engine_orders,
+            volume=stock.yes_volume if order.outcome == Outcome.YES else stock.no_volume,
+            sell_committed=sell_committed,
+            cash_cents=stock.cash_cents,
+            buy_committed_cents=buy_committed_cents,
+            tokens=tokens,
+        )
+
+    def _shares_beyond_replaced(self, order: LiveOrder) -> int:
+        old = order.replaces
+        shared = old is not None and not old.gone() and order.state != lib.LIVE_UNKNOWN
+        if shared and old is not None and old.direction == Direction.SELL and old.outcome == order.outcome:
+            return max(0, order.remaining - old.remaining)
+        return order.remaining
+
+    def _cents_beyond_replaced(self, order: LiveOrder) -> int:
+        old = order.replaces
+        shared = old is not None and not old.gone() and order.state != lib.LIVE_UNKNOWN
+        if shared and old is not None and old.direction == Direction.BUY:
+            return max(0, self._frozen_cents(order) - self._frozen_cents(old))
+        return self._frozen_cents(order)
+
+
+def client_order_id(
+    market_id: str, outcome: Outcome, direction: Direction, *, unix_ms: int, sequence: int
+) -> str:
+    """§2.3: the plain form; where that is too long, ``m`` and 16 hex digits of SHA-256 name the market."""
+    for market in (market_id, short_market_id(market_id)):
+        text = f"amm_{market}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
+        if len(text) <= CLIENT_ID_CHARS_MAX:
+            return text
+    raise AssertionError(f"client order id of {len(text)} characters: {text}")
+
+
+def short_market_id(market_id: str) -> str:
+    """Stand-in of fixed length for a market id in keys that hold at most 64 characters."""
+    return "m" + hashlib.sha256(market_id.encode()).hexdigest()[:16]

@@ -1,0 +1,496 @@
+"""Orders: from an intent to what the venue made of it, every outcome of market-making §6.2 and §6.3.
+
+An order is in its arena row before its request leaves. A reply moves it on; a refusal frees the row; no
+reply makes it UNKNOWN, and it counts as live until the venue has said what it is: the same bytes are sent
+again after 200, 500 and 1000 ms (the client order id makes that harmless), then the venue's list of orders
+is walked. Nothing is ever concluded from silence. One request at a time is under way for a live order.
+
+Reads: nothing by itself; the gateway hands it intents.  Writes: live-order rows, execution rings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from engine._native import lib
+from engine.events import Direction, LocalReject, Outcome
+from engine.risk.pretrade import Candidate, first_refusal
+from engine.risk.rate import TokenBucket
+from engine.venues import platform_rest as venue
+from engine.venues.platform_rest import Answered, Gate, NotSent, ReadError, Refused, Unknown, encoded
+from engine.venues.platform_wire import (
+    CancelledOrder,
+    NewOrder,
+    OrderTrade,
+    PlacedOrder,
+    ReplaceBody,
+    ReplacedOrder,
+    VenueOrder,
+)
+from engine.workers.gateway_context import GatewayContext
+from engine.workers.gateway_fills import TradeFeed
+from engine.workers.gateway_intents import Intent
+from engine.workers.gateway_market import GatewayMarket, LiveOrder
+
+_log = structlog.get_logger()
+
+T = TypeVar("T")
+
+RESEND_DELAYS_S: Final = (0.2, 0.5, 1.0)
+_RETRY_S: Final = 1.0  # between attempts that must succeed in the end: cancels, look-ups
+_FILLS_WAIT_S: Final = 2.0
+_CLOCK_MARGIN_MS: Final = 5_000  # the venue's clock against ours, when a walk asks "older than the send?"
+_INCONCLUSIVE: Final = frozenset({venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED})
+
+
+class OrderDesk:
+    """Places, replaces and cancels for all markets of the account."""
+
+    def __init__(self, context: GatewayContext, trades: TradeFeed) -> None:
+        self._context: Final = context
+        self._trades: Final = trades
+
+    # -- intents. Each returns at once: the row is taken, the request is a task's.
+
+    def place(self, market: GatewayMarket, intent: Intent) -> None:
+        order = self._open(market, intent)
+        if order is not None:
+            self._context.spawn(self._place(market, order, intent.candidate()))
+
+    def replace(self, market: GatewayMarket, intent: Intent) -> None:
+        old = self._target(market, intent)
+        if old is None:
+            return
+        order = self._open(market, intent)
+        if order is None:
+            return
+        order.replaces = old
+        market.set_state(old, lib.LIVE_CANCELLING, busy=True)
+        self._context.spawn(self._replace(market, old, order, intent.candidate()))
+
+    def cancel(self, market: GatewayMarket, intent: Intent) -> None:
+        order = self._target(market, intent)
+        if order is not None:
+            self._begin_cancel(market, order, intent=intent.number, worker_epoch=intent.worker_epoch)
+
+    def cancel_unasked(self, market: GatewayMarket, order: LiveOrder) -> None:
+        """Cancels an order that may not stay, unless a request about it is under way."""
+        if not order.busy and not order.gone():
+            self._begin_cancel(market, order, intent=0, worker_epoch=0)
+
+    def _begin_cancel(
+        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
+    ) -> None:
+        market.set_state(order, lib.LIVE_CANCELLING, busy=True)
+        self._context.spawn(self._cancel(market, order, intent=intent, worker_epoch=worker_epoch))
+
+    def _open(self, market: GatewayMarket, intent: Intent) -> LiveOrder | None:
+        order = market.open_order(
+            intent.candidate(),
+            worker_epoch=intent.worker_epoch,
+            intent=intent.number,
+            now_ms=lib.unix_now_ns() // 1_000_000,
+        )
+        if order is None:
+            self._reject(market, intent, LocalReject.LIMIT)
+        return order
+
+    def _target(self, market: GatewayMarket, intent: Intent) -> LiveOrder | None:
+        """The live order an intent means, if there is one that can be asked something of now."""
+        order = market.orders.get(intent.live_slot)
+        # an order that was announced before it was acknowledged is known to the quoter by slot alone
+        named = order is not None and intent.target_order_id in {order.venue_order_id, ""}
+        if order is None or not named:
+            self._reject(market, intent, LocalReject.UNKNOWN_ORDER)
+            return None
+        if order.busy or not order.venue_order_id:
+            self._reject(market, intent, LocalReject.NOT_READY)
+            return None
+        return order
+
+    def _reject(self, market: GatewayMarket, intent: Intent, code: LocalReject) -> None:
+        self._context.counts.refused += 1
+        self._context.reports_of(market).rejected(
+            market,
+            code=code,
+            intent=intent.number,
+            worker_epoch=intent.worker_epoch,
+            live_slot=intent.live_slot,
+        )
+
+    # -- the last hop
+
+    def _gate(
+        self, market: GatewayMarket, order: LiveOrder, candidate: Candidate, bucket: TokenBucket
+    ) -> Gate:
+        """The checks that run with nothing between them and the socket write."""
+
+        def check() -> LocalReject | None:
+            now_mono_ns = lib.mono_now_ns()
+            context = self._context
+            standing = market.standing(
+                order,
+                now_mono_ns=now_mono_ns,
+                admitting=context.admitting and not context.reports_of(market).stuck,
+                engine_orders=context.live_orders() - 1,
+                tokens=bucket.tokens(now_mono_ns),
+            )
+            reason = first_refusal(candidate, standing)
+            if reason is None:
+                bucket.take(now_mono_ns)
+                order.sent = True
+            else:
+                context.counts.refused += 1
+            return reason
+
+        return check
+
+    def _resend_gate(self, market: GatewayMarket, order: LiveOrder, bucket: TokenBucket) -> Gate:
+        """A resend may bring an order to life that never arrived: not where it could not stay."""
+
+        def check() -> LocalReject | None:
+            if self._context.must_go(market, order.worker_epoch) or market.sweeping:
+                return LocalReject.KILLED
+            bucket.take(lib.mono_now_ns())
+            self._context.counts.resends += 1
+            return None
+
+        return check
+
+    # -- place
+
+    async def _place(self, market: GatewayMarket, order: LiveOrder, candidate: Candidate) -> None:
+        body = encoded(_new_order(market, order))
+        rest, bucket = self._context.rest, self._context.order_tokens
+        outcome: venue.Outcome[PlacedOrder] = await rest.place(
+            body, gate=self._gate(market, order, candidate, bucket)
+        )
+        match outcome:
+            case Answered(data=placed, sent_mono_ns=sent_mono_ns):
+                self._live(market, order, placed.order, placed.trades, sent_mono_ns)
+            case Refused():
+                self._never_was(market, order, self._code(outcome, bucket))
+            case NotSent(code=code):
+                self._never_was(market, order, code)
+            case Unknown(sent_mono_ns=sent_mono_ns):
+                gate = self._resend_gate(market, order, bucket)
+                found = await self._find_out(
+                    market, order, lambda: rest.place(body, gate=gate), lambda placed: placed.order, outcome
+                )
+                if isinstance(found, VenueOrder):
+                    self._live(market, order, found, [], sent_mono_ns)
+                else:
+                    self._never_was(market, order, self._code(found, bucket))
+
+    # -- replace
+
+    async def _replace(
+        self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, candidate: Candidate
+    ) -> None:
+        body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
+        rest, bucket = self._context.rest, market.replace_tokens
+        outcome: venue.Outcome[ReplacedOrder] = await rest.replace(
+            body, gate=self._gate(market, order, candidate, bucket)
+        )
+        match outcome:
+            case Answered(data=replaced, sent_mono_ns=sent_mono_ns):
+                self._replaced(market, old, order)
+                if (replaced.old_order_filled_quantity or 0) > old.filled:
+                    self._trades.poke()
+                self._live(market, order, replaced.new_order, replaced.trades, sent_mono_ns)
+            case NotSent(code=code):
+                self._still_live(market, old)
+                self._never_was(market, order, code)
+            case Refused():
+                await self._replace_refused(market, old, order, outcome, bucket)
+            case Unknown(sent_mono_ns=sent_mono_ns):
+                gate = self._resend_gate(market, order, bucket)
+                found = await self._find_out(
+                    market,
+                    order,
+                    lambda: rest.replace(body, gate=gate),
+                    lambda replaced: replaced.new_order,
+                    outcome,
+                )
+                if isinstance(found, VenueOrder):
+                    self._replaced(market, old, order)
+                    self._live(market, order, found, [], sent_mono_ns)
+                elif isinstance(found, Refused):
+                    await self._replace_refused(market, old, order, found, bucket)
+                else:
+                    await self._settle(market, old, intent=order.intent, worker_epoch=order.worker_epoch)
+                    self._never_was(market, order, LocalReject.NOT_READY)
+
+    def _replaced(self, market: GatewayMarket, old: LiveOrder, order: LiveOrder) -> None:
+        """The venue took the old order off the book in the act that made the new one."""
+        if old.gone():
+            return
+        self._context.reports_of(market).cancelled(
+            market, old, remainder=old.remaining, intent=order.intent, worker_epoch=order.worker_epoch
+        )
+        market.close(old)
+
+    async def _replace_refused(
+        self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, refused: Refused, bucket: TokenBucket
+    ) -> None:
+        """The new order was not made; what became of the old one depends on the code (§6.2)."""
+        intent, worker_epoch = order.intent, order.worker_epoch
+        data = refused.data
+        match refused.code:
+            case venue.REPLACE_PARTLY_FILLED if (
+                data is not None
+                and data.old_order_status == "CANCELLED"
+                and data.remaining_quantity_cancelled is not None
+            ):
+                await self._gone(
+                    market,
+                    old,
+                    remainder=data.remaining_quantity_cancelled,
+                    intent=intent,
+                    worker_epoch=worker_epoch,
+                )
+            case venue.REPLACE_PARTLY_FILLED:
+                # the venue does not say that it cancelled the remainder (D23): make sure
+                await self._cancel(market, old, intent=intent, worker_epoch=worker_epoch)
+            case venue.REPLACE_UNKNOWN | venue.REPLACE_FILLED | venue.NOT_CANCELLABLE:
+                await self._settle(market, old, intent=intent, worker_epoch=worker_epoch)
+            case _:
+                if refused.code == venue.REPLACE_NOT_OURS:
+                    _log.critical("order_not_ours", market=market.market_id, order=old.venue_order_id)
+                self._still_live(market, old)
+        self._never_was(market, order, self._code(refused, bucket))
+
+    # -- cancel
+
+    async def _cancel(
+        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
+    ) -> None:
+        """Cancels until the venue has said that the order is gone; a cancel is never given up."""
+        attempt, told = 0, False
+        while not order.gone():
+            outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
+            match outcome:
+                case Answered(data=cancelled):
+                    told = await self._gone(
+                        market,
+                        order,
+                        remainder=cancelled.remaining_quantity_cancelled,
+                        intent=intent,
+                        worker_epoch=worker_epoch,
+                    )
+                    break
+                case Refused(code=venue.NOT_CANCELLABLE | venue.ORDER_UNKNOWN):
+                    at_venue = await self._look_up(order.venue_order_id)
+                    if at_venue is None or not at_venue.live:
+                        told = await self._ended(
+                            market, order, at_venue, intent=intent, worker_epoch=worker_epoch
+                        )
+                        break
+                case Refused(code=code) if code not in _INCONCLUSIVE:
+                    _log.critical(
+                        "cancel_refused", market=market.market_id, order=order.venue_order_id, code=code
+                    )
+                    self._still_live(market, order)
+                    self._answer_cancel(market, order, code, intent, worker_epoch)
+                    return
+                case _:
+                    self._context.counts.resends += 1
+            await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else _RETRY_S)
+            attempt += 1
+        if not told:
+            self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
+
+    def _answer_cancel(
+        self, market: GatewayMarket, order: LiveOrder, code: int, intent: int, worker_epoch: int
+    ) -> None:
+        """The cancel itself did nothing: the order was filled first, or the venue will not."""
+        if intent:
+            self._context.reports_of(market).rejected(
+                market, code=code, intent=intent, worker_epoch=worker_epoch, live_slot=order.slot
+            )
+
+    # -- what became of an order
+
+    def _live(
+        self,
+        market: GatewayMarket,
+        order: LiveOrder,
+        at_venue: VenueOrder,
+        trades: list[OrderTrade],
+        sent_mono_ns: int,
+    ) -> None:
+        """The venue has the order. Its fills, if any, come through the poll."""
+        market.acknowledge(order, at_venue.id)
+        self._context.reports_of(market).acked(market, order, sent_mono_ns)
+        self._trades.close_if_filled(market, order)
+        if trades or at_venue.remaining_quantity != order.remaining:
+            self._trades.poke()
+        if order.gone():
+            return
+        if at_venue.status == "CANCELLED":
+            market.set_state(order, lib.LIVE_CANCELLING, busy=True)
+            self._context.spawn(self._settle(market, order, intent=0, worker_epoch=0))
+        elif at_venue.live and self._context.must_go(market, order.worker_epoch):
+            self.cancel_unasked(market, order)
+
+    def _never_was(self, market: GatewayMarket, order: LiveOrder, code: int) -> None:
+        """The new order does not exist at the venue."""
+        reports = self._context.reports_of(market)
+        if order.announced:
+            reports.cancelled(market, order, remainder=order.remaining, intent=0, worker_epoch=0)
+        market.close(order)
+        if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
+            reports.rejected(market, code=code, intent=order.intent, worker_epoch=order.worker_epoch)
+
+    def _still_live(self, market: GatewayMarket, order: LiveOrder) -> None:
+        """A request about a live order came to nothing; the order is what it was."""
+        if order.gone():
+            return
+        market.set_state(order, lib.LIVE_ACTIVE, busy=False)
+        if self._context.must_go(market, order.worker_epoch):
+            self.cancel_unasked(market, order)
+
+    async def _gone(
+        self, market: GatewayMarket, order: LiveOrder, *, remainder: int, intent: int, worker_epoch: int
+    ) -> bool:
+        """The venue ended the order with ``remainder`` left: its fills first, then CANCELLED.
+
+        False: the fills left nothing, and FILLED was told instead.
+        """
+        try:
+            async with asyncio.timeout(_FILLS_WAIT_S):
+                while order.remaining > remainder and not order.gone():
+                    await self._trades.caught_up()
+        except TimeoutError:
+            _log.error("fills_missing", market=market.market_id, order=order.venue_order_id)
+        if order.gone():
+            return False
+        self._context.reports_of(market).cancelled(
+            market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch
+        )
+        market.close(order)
+        return True
+
+    async def _settle(
+        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
+    ) -> None:
+        """Asks the venue what an order is, until it says so, and follows."""
+        at_venue = await self._look_up(order.venue_order_id)
+        if at_venue is not None and at_venue.live:
+            self._still_live(market, order)
+        else:
+            await self._ended(market, order, at_venue, intent=intent, worker_epoch=worker_epoch)
+
+    async def _ended(
+        self,
+        market: GatewayMarket,
+        order: LiveOrder,
+        at_venue: VenueOrder | None,
+        *,
+        intent: int,
+        worker_epoch: int,
+    ) -> bool:
+        """The venue says that the order is not live: filled, cancelled, or (None) not known at all.
+
+        Whether CANCELLED was told.
+        """
+        if at_venue is None:
+            _log.error("ghost_order", market=market.market_id, order=order.venue_order_id)
+            remainder = order.remaining
+        elif at_venue.status == "FILLED":
+            remainder = 0
+        else:
+            remainder = at_venue.remaining_quantity
+            if intent == 0 and not order.gone() and not self._context.must_go(market, order.worker_epoch):
+                _log.warning(
+                    "unexpected_cancel",
+                    market=market.market_id,
+                    order=order.venue_order_id,
+                    reason=at_venue.cancel_reason,
+                )
+        return await self._gone(market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch)
+
+    async def missing_from_list(self, market: GatewayMarket, order: LiveOrder) -> None:
+        """The venue's list of live orders lacks one that we count as live: find out why."""
+        if order.busy or order.gone():
+            return
+        market.set_state(order, order.state, busy=True)
+        await self._settle(market, order, intent=0, worker_epoch=0)
+
+    # -- finding out
+
+    async def _find_out(
+        self,
+        market: GatewayMarket,
+        order: LiveOrder,
+        resend: Callable[[], Awaitable[venue.Outcome[T]]],
+        order_of: Callable[[T], VenueOrder],
+        first: Unknown,
+    ) -> VenueOrder | Refused | None:
+        """§6.3: what became of a new order whose request got no answer. None: the venue never had it."""
+        market.set_state(order, lib.LIVE_UNKNOWN, busy=True)
+        self._context.counts.unknowns += 1
+        self._context.reports_of(market).unknown(market, order, first.sent_mono_ns)
+        _log.warning(
+            "outcome_unknown", market=market.market_id, client_id=order.client_order_id, reason=first.reason
+        )
+        for delay_s in RESEND_DELAYS_S:
+            await asyncio.sleep(delay_s)
+            outcome = await resend()
+            if isinstance(outcome, Answered):
+                return order_of(outcome.data)
+            if isinstance(outcome, Refused) and outcome.code not in _INCONCLUSIVE:
+                return outcome
+        return await self._walk_for(market, order)
+
+    async def _walk_for(self, market: GatewayMarket, order: LiveOrder) -> VenueOrder | None:
+        """Newest first through the market's orders, until ours or one from before its first send."""
+        cursor = ""
+        while True:
+            try:
+                page = await self._context.rest.orders(market_id=market.market_id, cursor=cursor)
+            except ReadError as error:
+                _log.warning("order_walk_failed", market=market.market_id, reason=str(error))
+                cursor = ""
+                await asyncio.sleep(_RETRY_S)
+                continue
+            for found in page.items:
+                if found.client_order_id == order.client_order_id:
+                    return found
+                if found.created_at.timestamp() * 1_000 < order.created_ms - _CLOCK_MARGIN_MS:
+                    return None
+            if not page.has_more or not page.next_cursor:
+                return None
+            cursor = page.next_cursor
+
+    async def _look_up(self, order_id: str) -> VenueOrder | None:
+        while True:
+            try:
+                return await self._context.rest.order(order_id)
+            except ReadError as error:
+                _log.warning("order_look_up_failed", order=order_id, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _code(self, refused: Refused | None, bucket: TokenBucket) -> int:
+        if refused is None:
+            return LocalReject.NOT_READY
+        if refused.code == venue.RATE_LIMITED:
+            self._context.rate_limited(bucket, refused)
+        if refused.code == venue.CLIENT_ID_REUSED:
+            _log.error("client_order_id_reused", message=refused.message)
+        return refused.code
+
+
+def _new_order(market: GatewayMarket, order: LiveOrder) -> NewOrder:
+    return NewOrder(
+        client_order_id=order.client_order_id,
+        market_id=market.market_id,
+        side="YES" if order.outcome == Outcome.YES else "NO",
+        direction="BUY" if order.direction == Direction.BUY else "SELL",
+        price_cents=order.price_cents,
+        quantity=order.quantity,
+    )

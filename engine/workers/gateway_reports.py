@@ -1,0 +1,280 @@
+"""What the gateway tells a quoter: execution records, published in order, never dropped.
+
+Writes: the execution ring of one worker slot.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+import structlog
+from msgspec import structs
+
+from engine._native import ffi, lib
+from engine.arena import check, padded
+from engine.events import ExecutionKind, Scenario, Side
+from engine.workers.gateway_market import NO_LIVE_SLOT, GatewayMarket, LiveOrder
+from engine.workers.process import WorkerProcess
+
+_log = structlog.get_logger()
+
+_BACKLOG_MAX: Final = 8_192
+
+
+class WorkerReports:
+    """One worker's execution ring, as its only producer.
+
+    A ring that is full belongs to a quoter that is stuck or dead. Records then wait here, in order, and
+    ``stuck`` is True: nothing new is sent for that worker. Beyond the backlog's bound records are void: the
+    worker is told everything anew once it reads again. A change of its epoch empties the backlog, because
+    the successor asks for everything anyway.
+    """
+
+    def __init__(self, proc: WorkerProcess, worker: int) -> None:
+        self.worker: Final = worker
+        self._proc: Final = proc
+        self._ring = proc.arena.execution_ring(worker)
+        check(lib.message_acquire(self._ring, proc.token), f"execution ring of worker {worker}")
+        self._backlog: deque[Any] = deque()
+        self._overflowed = False
+
+    @property
+    def stuck(self) -> bool:
+        return self._overflowed or bool(self._backlog)
+
+    def flush(self) -> bool:
+        """Moves waiting records into the ring as far as there is room, and rings the quoter's bell.
+
+        True once: all are told, but some were void, and the worker's markets must be told anew.
+        """
+        if not self._backlog:
+            return False
+        while self._backlog and self._publish(self._backlog[0]):
+            self._backlog.popleft()
+        self._ring_bell()
+        if self._backlog or not self._overflowed:
+            return False
+        self._overflowed = False
+        return True
+
+    def forget(self) -> None:
+        """The worker has a successor: what it was not told is void."""
+        self._backlog.clear()
+        self._overflowed = False
+
+    def _publish(self, record: Any) -> bool:
+        code = lib.message_publish(self._ring, lib.MESSAGE_RING_SLOTS, self._proc.token, record)
+        if code == lib.RING_FULL:
+            return False
+        check(code, f"execution ring of worker {self.worker}")
+        return True
+
+    def _ring_bell(self) -> None:
+        self._proc.ring_bell(lib.PROCESS_QUOTER_FIRST + self.worker)
+
+    def _tell(self, record: Any) -> None:
+        if self._backlog or not self._publish(record):
+            if len(self._backlog) >= _BACKLOG_MAX:
+                if not self._overflowed:
+                    _log.error("execution_backlog_full", worker=self.worker, records=_BACKLOG_MAX)
+                self._overflowed = True
+                return
+            self._backlog.append(record)
+
+    def _emit(self, kind: ExecutionKind, market: GatewayMarket, **fields: Any) -> None:
+        record = ffi.new("execution_record_t *", {"kind": kind, "market_slot": market.slot, **fields})
+        self._tell(record)
+        self._ring_bell()
+
+    # -- answers to intents
+
+    def acked(self, market: GatewayMarket, order: LiveOrder, sent_mono_ns: int) -> None:
+        """The order is live; ``remaining`` is what the FILLs published so far have left of it."""
+        self._emit(
+            ExecutionKind.ACKED,
+            market,
+            **_identity(order),
+            intent=order.intent,
+            worker_epoch=order.worker_epoch,
+            price_cents=order.price_cents,
+            quantity=order.quantity,
+            remaining=order.remaining,
+            sent_mono_ns=sent_mono_ns,
+        )
+
+    def rejected(
+        self,
+        market: GatewayMarket,
+        *,
+        code: int,
+        intent: int,
+        worker_epoch: int,
+        live_slot: int = NO_LIVE_SLOT,
+    ) -> None:
+        """Nothing happened at the venue for this intent."""
+        self._emit(
+            ExecutionKind.REJECTED,
+            market,
+            code=code,
+            intent=intent,
+            worker_epoch=worker_epoch,
+            live_slot=live_slot,
+        )
+
+    def unknown(self, market: GatewayMarket, order: LiveOrder, sent_mono_ns: int) -> None:
+        self._emit(
+            ExecutionKind.UNKNOWN,
+            market,
+            **_identity(order),
+            intent=order.intent,
+            worker_epoch=order.worker_epoch,
+            price_cents=order.price_cents,
+            quantity=order.quantity,
+            remaining=order.remaining,
+            sent_mono_ns=sent_mono_ns,
+        )
+
+    def cancelled(
+        self, market: GatewayMarket, order: LiveOrder, *, remainder: int, intent: int, worker_epoch: int
+    ) -> None:
+        self._emit(
+            ExecutionKind.CANCELLED,
+            market,
+            **_identity(order),
+            intent=intent,
+            worker_epoch=worker_epoch,
+            price_cents=order.price_cents,
+            quantity=remainder,
+        )
+
+    def filled(self, market: GatewayMarket, order: LiveOrder) -> None:
+        self._emit(
+            ExecutionKind.FILLED,
+            market,
+            **_identity(order),
+            intent=order.intent,
+            worker_epoch=order.worker_epoch,
+            price_cents=order.price_cents,
+            quantity=order.quantity,
+        )
+
+    # -- what nobody asked for
+
+    def fill(
+        self,
+        market: GatewayMarket,
+        *,
+        trade_id: str,
+        scenario: Scenario,
+        side: Side,
+        role: int,
+        price_cents: int,
+        quantity: int,
+        fee_cents: int,
+        order_id: str,
+        order: LiveOrder | None,
+        unix_ns: int,
+    ) -> None:
+        """One leg of ours. ``price_cents`` is the trade's YES price."""
+        identity = {} if order is None else _identity(order)
+        self._emit(
+            ExecutionKind.FILL,
+            market,
+            **{
+                "live_slot": NO_LIVE_SLOT,
+                **identity,
+                "venue_order_id": padded(order_id, lib.VENUE_ID_BYTES),
+                "trade_id": padded(trade_id, lib.VENUE_ID_BYTES),
+                "scenario": scenario,
+                "book_side": side,
+                "role": role,
+                "price_cents": price_cents,
+                "quantity": quantity,
+                "fee_cents": fee_cents,
+                "venue_unix_ns": unix_ns,
+            },
+        )
+
+    def status(self, market: GatewayMarket) -> None:
+        self._emit(ExecutionKind.MARKET_STATUS, market, code=market.status, live_slot=NO_LIVE_SLOT)
+
+    def cash(self, market: GatewayMarket) -> None:
+        self._emit(ExecutionKind.CASH, market, cash_cents=market.stock.cash_cents, live_slot=NO_LIVE_SLOT)
+
+    def rules(self, market: GatewayMarket) -> None:
+        assert market.rules is not None
+        self._tell(
+            ffi.new(
+                "market_rules_record_t *",
+                {
+                    "kind": ExecutionKind.MARKET_RULES,
+                    "market_slot": market.slot,
+                    "status": market.status,
+                    **structs.asdict(market.rules),
+                },
+            )
+        )
+        self._ring_bell()
+
+    # -- supply and sync
+
+    def supplied(self, market: GatewayMarket, *, pairs: int, intent: int, worker_epoch: int) -> None:
+        """MINTED (``pairs`` > 0) or BURNED (< 0), with the volumes it led to."""
+        stock = market.stock
+        self._emit(
+            ExecutionKind.MINTED if pairs > 0 else ExecutionKind.BURNED,
+            market,
+            live_slot=NO_LIVE_SLOT,
+            quantity=abs(pairs),
+            intent=intent,
+            worker_epoch=worker_epoch,
+            yes_volume=stock.yes_volume,
+            yes_cost_cents=stock.yes_cost_sum_cents,
+            no_volume=stock.no_volume,
+            no_cost_cents=stock.no_cost_sum_cents,
+            cash_cents=stock.cash_cents,
+        )
+        self.cash(market)
+
+    def sync(self, market: GatewayMarket, *, intent: int, worker_epoch: int) -> None:
+        """The whole of a market, in one go: consistent because nothing happens in between."""
+        stock = market.stock
+        asked = {"intent": intent, "worker_epoch": worker_epoch, "live_slot": NO_LIVE_SLOT}
+        self.rules(market)
+        self._emit(ExecutionKind.SYNC_BEGIN, market, **asked)
+        self._emit(
+            ExecutionKind.POSITION,
+            market,
+            **asked,
+            yes_volume=stock.yes_volume,
+            yes_cost_cents=stock.yes_cost_sum_cents,
+            no_volume=stock.no_volume,
+            no_cost_cents=stock.no_cost_sum_cents,
+        )
+        self._emit(ExecutionKind.CASH, market, **asked, cash_cents=stock.cash_cents)
+        for order in market.orders.values():
+            order.announced = True
+            self._emit(
+                ExecutionKind.ORDER,
+                market,
+                **_identity(order),
+                intent=order.intent,
+                worker_epoch=worker_epoch,
+                price_cents=order.price_cents,
+                quantity=order.quantity,
+                remaining=order.remaining,
+            )
+        trade_id = padded(market.cursor, lib.VENUE_ID_BYTES)
+        self._emit(ExecutionKind.CURSOR, market, **asked, trade_id=trade_id)
+        self._emit(ExecutionKind.MARKET_STATUS, market, **asked, code=market.status)
+        self._emit(ExecutionKind.SYNC_END, market, **asked)
+
+
+def _identity(order: LiveOrder) -> dict[str, Any]:
+    return {
+        "live_slot": order.slot,
+        "outcome": order.outcome,
+        "direction": order.direction,
+        "venue_order_id": padded(order.venue_order_id, lib.VENUE_ID_BYTES),
+    }

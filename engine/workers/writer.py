@@ -1,0 +1,456 @@
+"""The writer process: copies the newest rows of the state board to Redis.
+
+Every ``redis.interval_ms`` it compares row versions with those it has published, builds the hashes of the
+markets that changed, and sends them in pipelined batches. The board is not a queue: a slow or dead Redis
+costs freshness, never memory, and nobody waits for it.
+
+Redis is a projection and is treated as one that may have lost or kept anything. At start, after every
+error and every ``_REFRESH_S`` a *full* round writes every hash whole and removes what does not belong in
+it, so an emptied, replaced or older server is right again within the refresh time. Values are absolute and
+come from one writer, so writing them twice changes nothing.
+
+Reads: state rows, live-order rows, account rows. Writes: ``amm:*`` in Redis but ``amm:config``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+
+import hiredis
+import numpy as np
+import structlog
+import uvloop
+from numpy.typing import NDArray
+
+from engine._native import ffi, lib
+from engine.arena import Arena
+from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, restart_delay_ns
+from engine.config import EXIT_CONFIG
+from engine.events import WriterCounter
+from engine.workers import process, redis_rows
+from engine.workers.process import WorkerProcess
+from engine.workers.redis_link import (
+    Command,
+    RedisAddress,
+    RedisFault,
+    RedisFaultError,
+    RedisLink,
+    fault_of,
+    raise_first_error,
+)
+
+_TICK_S: Final = 0.05  # heartbeat
+_REFRESH_S: Final = 4.0  # full round: what Redis lost is back, and no row is older, within 5 s
+_FLUSH_S_MAX: Final = 2.0  # the last rows at an orderly stop
+_BATCH_COMMANDS_MAX: Final = 512
+_SLOW_PASS_NS: Final = 10_000_000
+_RETRY: Final = RestartPolicy(delay_ns_min=NS_PER_S // 10, delay_ns_max=2 * NS_PER_S)
+_RETRY_STREAK_MAX: Final = 16
+_POLICY: Final = "noeviction"
+
+_LOG: Final = structlog.get_logger()
+
+
+class PolicyRefusedError(Exception):
+    """The server may evict the engine's keys; the message is one line for a person."""
+
+
+class MarketRows:
+    """One market's rows and what Redis is known to hold of them."""
+
+    def __init__(self, arena: Arena, slot: int) -> None:
+        self.slot = slot
+        self.market_id = arena.market_id(slot)
+        self._market = arena.market(slot)
+        self._header = ffi.new("state_header_t *")
+        self._state = ffi.new("quoter_state_t *")
+        self._account = ffi.new("account_state_t *")
+        self._order = ffi.new("live_order_t *")
+        self._orders_key = redis_rows.orders_key(self.market_id)
+        self._keys = (
+            redis_rows.inventory_key(self.market_id),
+            redis_rows.state_key(self.market_id),
+            redis_rows.engine_key(self.market_id),
+        )
+        self._hashes: dict[bytes, redis_rows.Fields] = {}  # as read from the rows
+        self._orders: list[tuple[bytes, bytes] | None] = [None] * lib.LIVE_ORDER_SLOTS
+        self._written: dict[bytes, redis_rows.Fields] = {}
+        self._written_orders: dict[bytes, bytes] = {}
+
+    # ---- rows --------------------------------------------------------------------------------
+
+    def read_state(self) -> bool:
+        """Takes over the state row; False when its writer is stuck half way."""
+        row = ffi.addressof(self._market, "state")
+        code = lib.state_read(row, self._header, self._state, ffi.sizeof("quoter_state_t"))
+        if code != lib.RING_OK:
+            return False
+        account_row = ffi.addressof(self._market, "account")
+        if lib.account_read(account_row, self._account) != lib.RING_OK:
+            return False
+        if self._header.kind == lib.STATE_KIND_QUOTER:
+            fields = (
+                redis_rows.inventory_fields(self._state, self._header.unix_ns),
+                redis_rows.state_fields(self._state),
+                redis_rows.engine_fields(self._state, self._account),
+            )
+            self._hashes.update(
+                (key, hash_fields)
+                for key, hash_fields in zip(self._keys, fields, strict=True)
+                if hash_fields is not None
+            )
+        return True
+
+    def read_order(self, index: int) -> bool:
+        """Takes over one live-order row; False when its writer is stuck half way."""
+        row = ffi.addressof(self._market.live_orders[index])
+        if lib.live_order_read(row, self._order) != lib.RING_OK:
+            return False
+        self._orders[index] = redis_rows.live_order(self._order)
+        return True
+
+    # ---- commands ----------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """Every key this market may have."""
+        return (*self._keys, self._orders_key)
+
+    @property
+    def key_count(self) -> int:
+        """Keys that Redis holds of this market, as far as was acknowledged."""
+        return len(self._written) + bool(self._written_orders)
+
+    def forget(self) -> None:
+        """Nothing is known any more about what Redis holds."""
+        self._written.clear()
+        self._written_orders.clear()
+
+    def foreign_fields(self, key: bytes, present: Iterable[bytes]) -> list[bytes]:
+        """Fields found under ``key`` that do not belong there. A hash we cannot write yet is left alone."""
+        if key == self._orders_key:
+            return sorted(set(present) - {order[0] for order in self._orders if order is not None})
+        fields = self._hashes.get(key)
+        return [] if fields is None else sorted(set(present) - set(fields[::2]))
+
+    def changes(self) -> Iterator[Command]:
+        """The commands that bring Redis from what was written to the rows, which then count as written."""
+        touched = False
+        for key, fields in self._hashes.items():
+            if self._written.get(key) != fields:
+                self._written[key] = fields
+                touched = True
+                yield (b"HSET", key, *fields)
+        live = dict(order for order in self._orders if order is not None)
+        if live != self._written_orders:
+            gone = [order_id for order_id in self._written_orders if order_id not in live]
+            news = [part for item in live.items() - self._written_orders.items() for part in item]
+            self._written_orders = live
+            touched = True
+            if news:
+                yield (b"HSET", self._orders_key, *news)
+            if gone:
+                yield (b"HDEL", self._orders_key, *gone)
+        if touched:
+            message = redis_rows.update_message(self.market_id, self._state.inventory_version)
+            yield (_PUBLISH, redis_rows.UPDATES_CHANNEL, message)
+
+
+_PUBLISH: Final = b"PUBLISH"
+
+
+class Board:
+    """All markets' rows, and which of them changed since they were last read.
+
+    Versions of all used slots are compared in one step through read-only views of the arena: they only
+    say where to look, the rows themselves are read under their sequence locks.
+    """
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        header = arena.header
+        memory = ffi.buffer(arena.base, header.total_bytes)
+        stride = header.market_stride
+        slot = ffi.typeof("market_slot_t")
+        state_at = ffi.offsetof(slot, "state") + ffi.offsetof("state_row_t", "version")
+        orders_at = ffi.offsetof(slot, "live_orders") + ffi.offsetof("live_order_row_t", "version")
+
+        def view(shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> NDArray[np.uint64]:
+            words: NDArray[np.uint64] = np.ndarray(
+                shape, dtype=np.uint64, buffer=memory, offset=header.market_offset + offset, strides=strides
+            )
+            words.flags.writeable = False
+            return words
+
+        count = arena.market_slots
+        self._state_versions = view((count,), state_at, (stride,))
+        row_bytes = ffi.sizeof("live_order_row_t")
+        self._order_versions = view((count, lib.LIVE_ORDER_SLOTS), orders_at, (stride, row_bytes))
+        self.markets: list[MarketRows] = []
+        self._slots: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self._seen_state: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+        self._seen_orders: NDArray[np.uint64] = np.empty((0, lib.LIVE_ORDER_SLOTS), dtype=np.uint64)
+
+    def find_markets(self) -> None:
+        """Takes up markets that were added and drops those that were removed."""
+        found = [(slot, self._arena.market_id(slot)) for slot in self._arena.used_markets()]
+        if found == [(market.slot, market.market_id) for market in self.markets]:
+            return
+        self.markets = [MarketRows(self._arena, slot) for slot, _ in found]
+        self._slots = np.array([slot for slot, _ in found], dtype=np.intp)
+        self._seen_state = np.zeros(len(found), dtype=np.uint64)
+        self._seen_orders = np.zeros((len(found), lib.LIVE_ORDER_SLOTS), dtype=np.uint64)
+
+    def refresh(self) -> list[MarketRows]:
+        """Reads every row that changed; the markets they belong to."""
+        states = self._state_versions[self._slots]
+        orders = self._order_versions[self._slots]
+        changed: dict[int, MarketRows] = {}
+        for index in np.nonzero(states != self._seen_state)[0].tolist():
+            if self.markets[index].read_state():
+                self._seen_state[index] = states[index]
+                changed[index] = self.markets[index]
+        for index, row in np.argwhere(orders != self._seen_orders).tolist():
+            if self.markets[index].read_order(row):
+                self._seen_orders[index, row] = orders[index, row]
+                changed[index] = self.markets[index]
+        return list(changed.values())
+
+
+class Writer:
+    """Rounds, refreshes and recovery; one connection."""
+
+    def __init__(self, proc: WorkerProcess, address: RedisAddress) -> None:
+        self._proc = proc
+        self._address = address
+        settings = proc.config.redis
+        self._interval_s = settings.interval_ms / 1000
+        self._timeout_s = settings.timeout_ms / 1000
+        self._publish = settings.publish_updates
+        self._board = Board(proc.arena)
+        self._link: RedisLink | None = None
+        self._full_due_mono_s = 0.0
+        self._stop = asyncio.Event()
+        self._streak = 0
+        self._fault: RedisFault | None = None
+        self._fault_count = 0
+        self._accepted = False  # a batch was acknowledged: from now on Redis is never refused, only reported
+        self._counts = dict.fromkeys(WriterCounter, 0)
+
+    # ---- one round ---------------------------------------------------------------------------
+
+    async def _round(self) -> None:
+        """Publishes what changed, everything when a refresh is due. Raises RedisFaultError."""
+        link = self._link or await self._connect()
+        full = time.monotonic() >= self._full_due_mono_s
+        started = lib.mono_now_ns()
+        if full:
+            self._board.find_markets()
+        changed = self._board.refresh()
+        commands = [command for market in changed for command in market.changes()] if not full else []
+        if full or commands:
+            lib.process_pass(self._proc.row, lib.mono_now_ns() - started, len(changed), _SLOW_PASS_NS)
+        if full:
+            commands = await self._repairs(link)
+            self._full_due_mono_s = time.monotonic() + _REFRESH_S
+        await self._send(link, commands)
+
+    async def _repairs(self, link: RedisLink) -> list[Command]:
+        """Commands that make every hash exactly what the rows say, whatever Redis holds."""
+        places = [(market, key) for market in self._board.markets for key in market.keys]
+        found = await self._replies(link, [(b"HKEYS", key) for _, key in places])
+        commands: list[Command] = []
+        for (market, key), reply in zip(places, found, strict=True):
+            if isinstance(reply, hiredis.ReplyError):
+                if fault_of(reply) is not RedisFault.WRONG_TYPE:
+                    raise_first_error([reply])
+                commands.append((b"DEL", key))
+            elif foreign := market.foreign_fields(key, reply):
+                commands.append((b"HDEL", key, *foreign))
+        for market in self._board.markets:
+            market.forget()
+            commands += market.changes()
+        return commands
+
+    async def _send(self, link: RedisLink, commands: list[Command]) -> None:
+        """Sends write commands; they count once acknowledged."""
+        if not self._publish:
+            commands = [command for command in commands if command[0] != _PUBLISH]
+        if not commands:
+            return
+        replies = await self._replies(link, commands)
+        raise_first_error(replies)
+        self._accepted = True
+        writes = sum(command[0] != _PUBLISH for command in commands)
+        self._count(WriterCounter.WRITES, self._counts[WriterCounter.WRITES] + writes)
+        self._count(WriterCounter.KEYS, sum(market.key_count for market in self._board.markets))
+
+    async def _replies(self, link: RedisLink, commands: list[Command]) -> list[Any]:
+        replies: list[Any] = []
+        remaining = iter(commands)
+        while batch := list(islice(remaining, _BATCH_COMMANDS_MAX)):
+            replies += await link.execute(batch)
+            self._count(WriterCounter.BATCHES, self._counts[WriterCounter.BATCHES] + 1)
+        return replies
+
+    def _count(self, index: WriterCounter, value: int) -> None:
+        self._counts[index] = value
+        self._proc.count(index, value)
+
+    # ---- connection --------------------------------------------------------------------------
+
+    async def _connect(self) -> RedisLink:
+        link = await RedisLink.connect(self._address, timeout_s=self._timeout_s)
+        try:
+            await self._check_policy(link)
+        except BaseException:
+            link.close()
+            raise
+        self._link = link
+        return link
+
+    async def _check_policy(self, link: RedisLink) -> None:
+        """Refuses a server that may drop our keys. Once rows are published it is only reported."""
+        reply = (await link.execute([(b"INFO", b"memory")]))[0]
+        if isinstance(reply, hiredis.ReplyError):
+            if fault_of(reply) is not RedisFault.NO_PERMISSION:
+                raise_first_error([reply])
+            _LOG.warning("eviction_policy_not_readable")
+            return
+        policy = _info_value(bytes(reply), b"maxmemory_policy:")
+        if policy in ("", _POLICY):
+            return
+        line = f"redis: maxmemory-policy is {policy}, must be {_POLICY}: it may drop the engine's keys"
+        if not self._accepted:
+            raise PolicyRefusedError(line)
+        _LOG.error("eviction_policy", reason=line)
+
+    def _failed(self, error: RedisFaultError) -> None:
+        """After any error nothing is known about what Redis holds: connect anew and write everything."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        self._full_due_mono_s = 0.0
+        self._streak = min(self._streak + 1, _RETRY_STREAK_MAX)
+        self._count(WriterCounter.ERRORS, self._counts[WriterCounter.ERRORS] + 1)
+        self._count(WriterCounter.KEYS, 0)
+        if error.fault is not self._fault:
+            _LOG.error(
+                "redis_fault",
+                fault=error.fault.value,
+                reason=str(error)[:200],
+                before=self._fault.value if self._fault else None,
+                count=self._fault_count,
+            )
+            self._fault, self._fault_count = error.fault, 0
+        self._fault_count += 1
+
+    def _succeeded(self) -> None:
+        if self._fault is not None:
+            _LOG.info("redis_recovered", fault=self._fault.value, count=self._fault_count)
+            self._fault, self._fault_count = None, 0
+        self._streak = 0
+
+    # ---- life --------------------------------------------------------------------------------
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._proc.beat(lib.mono_now_ns())
+        self._proc.record_cpu(lib.current_cpu())
+        loop.call_later(_TICK_S, self._tick, loop)
+
+    async def _rounds(self) -> None:
+        """Rounds until told to stop. A failed one only costs freshness: the process is at work either way."""
+        running = False
+        while not self._stop.is_set():
+            try:
+                await self._round()
+            except RedisFaultError as error:
+                self._failed(error)
+                history = RestartHistory(streak=self._streak)
+                jitter = random.random()  # noqa: S311
+                pause_s = restart_delay_ns(history, _RETRY, jitter=jitter) / NS_PER_S
+            else:
+                self._succeeded()
+                pause_s = self._interval_s
+            if not running:
+                running = True
+                self._proc.set_state(lib.PROCESS_RUNNING)
+                _LOG.info("running", markets=len(self._board.markets))
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    async def _flush(self, rounds: asyncio.Task[None]) -> None:
+        """The round under way, then the last rows; both within ``_FLUSH_S_MAX``."""
+        try:
+            async with asyncio.timeout(_FLUSH_S_MAX):
+                await rounds
+                await self._round()
+        except (TimeoutError, RedisFaultError) as error:
+            _LOG.error("last_rows_not_written", reason=f"{type(error).__name__}: {error}")
+
+    async def run(self) -> None:
+        """Until SIGTERM. Raises PolicyRefusedError at start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        self._tick(loop)
+        rounds = asyncio.create_task(self._rounds())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((rounds, stop), return_when=asyncio.FIRST_COMPLETED)
+        if self._stop.is_set():
+            self._proc.set_state(lib.PROCESS_STOPPING)
+            await self._flush(rounds)
+        else:
+            stop.cancel()
+            await rounds
+        if self._link is not None:
+            self._link.close()
+
+
+def _info_value(info: bytes, name: bytes) -> str:
+    """A value of an INFO reply; "" when it has none of this name."""
+    for line in info.splitlines():
+        if line.startswith(name):
+            return line[len(name) :].decode(errors="replace").strip()
+    return ""
+
+
+def _refuse(reason: str) -> int:
+    print(f"engine.workers.writer: {reason}", file=sys.stderr)
+    return EXIT_CONFIG
+
+
+async def _main(proc: WorkerProcess, address: RedisAddress) -> None:
+    await Writer(proc, address).run()
+
+
+def main() -> int:
+    """Started by the supervisor. Exit codes: engine/workers/process.py."""
+    proc = process.start("writer")
+    url = proc.config.redis.url
+    if not url:
+        return _refuse("redis.url: is empty; the supervisor names the embedded server here")
+    try:
+        address = RedisAddress.parse(url)
+    except ValueError as error:
+        return _refuse(f"redis.url: {error}")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_main(proc, address))
+    except PolicyRefusedError as error:
+        return _refuse(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

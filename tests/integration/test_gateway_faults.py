@@ -1,0 +1,320 @@
+"""Requests whose outcome the gateway cannot know: lost, cut, late, garbled (market-making §6.3).
+
+A proxy between gateway and exchange breaks single requests. Whatever it does, an intent ends in one order
+or none, and shares and cash equal the exchange's to the cent.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine._native import lib
+from engine.events import Direction, ExecutionKind, GatewayCounter, LocalReject, OrderKind, Outcome
+from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy
+from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
+from tests.integration.test_gateway import books_agree
+from tests.integration.worker_rig import until
+
+YES, NO = Outcome.YES, Outcome.NO
+BUY, SELL = Direction.BUY, Direction.SELL
+DEADLINE_MS = 300
+
+
+@pytest.fixture(scope="module")
+def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
+    started = Exchange(tmp_path_factory.mktemp("exchange"))
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def proxy(exchange: Exchange) -> Iterator[FaultProxy]:
+    with FaultProxy(exchange.port) as started:
+        yield started
+
+
+@pytest.fixture
+def rig(tmp_path: Path, proxy: FaultProxy) -> Iterator[GatewayRig]:
+    made = GatewayRig(tmp_path, proxy.url, request_timeout_ms=DEADLINE_MS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quoter(rig: GatewayRig) -> Quoter:
+    rig.start_gateway()
+    return rig.quoters[0]
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+def test_a_place_without_an_answer_makes_one_order(
+    rig: GatewayRig, proxy: FaultProxy, quoter: Quoter, exchange: Exchange, fault: Fault
+) -> None:
+    proxy.fail_next("POST", "/orders", fault)
+    intent = quoter.place(YES, SELL, 60, 7)
+    unknown = quoter.expect(ExecutionKind.UNKNOWN, intent=intent)
+    assert [row["state"] for row in rig.live_rows()] != [lib.LIVE_ACTIVE]
+    acked = quoter.expect(ExecutionKind.ACKED, intent=intent)
+    assert acked["live_slot"] == unknown["live_slot"]
+    (at_venue,) = exchange.live()
+    assert at_venue["id"] == acked["venue_order_id"]
+    assert rig.counter(GatewayCounter.RESENDS) >= 0
+    assert books_agree(rig, exchange)
+
+
+@pytest.mark.parametrize(
+    ("faults", "arrives"),
+    [((Fault.LOSE_REPLY,) * 4, True), ((Fault.DROP_REQUEST,) * 4, False), ((Fault.UNAVAILABLE,) * 4, False)],
+)
+def test_when_every_resend_is_lost_the_list_of_orders_decides(
+    proxy: FaultProxy, quoter: Quoter, exchange: Exchange, faults: tuple[Fault, ...], arrives: bool
+) -> None:
+    proxy.fail_next("POST", "/orders", *faults)
+    intent = quoter.place(YES, SELL, 60, 7)
+    answer = quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
+    assert (answer["kind"] == ExecutionKind.ACKED) == arrives
+    assert len(exchange.live()) == int(arrives)
+    if not arrives:
+        assert answer["code"] == LocalReject.NOT_READY
+
+
+def test_an_unknown_order_counts_as_live(proxy: FaultProxy, quoter: Quoter, exchange: Exchange) -> None:
+    held = exchange.position()["yes"]["volume"]
+    proxy.fail_next("POST", "/orders", *(Fault.STALL_REQUEST,) * 4)
+    unknown = quoter.place(YES, SELL, 60, held)
+    quoter.expect(ExecutionKind.UNKNOWN, intent=unknown)
+    assert quoter.refusal(quoter.place(YES, SELL, 61, 1)) == LocalReject.OVERSELL
+    assert quoter.refusal(quoter.place(YES, BUY, 60, 1)) == LocalReject.SELF_CROSS
+    quoter.expect(ExecutionKind.REJECTED, intent=unknown)
+    quoter.live(YES, SELL, 61, 1)
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+def test_a_replace_without_an_answer_leaves_one_order(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+) -> None:
+    old = quoter.live(YES, SELL, 60, 7)
+    proxy.fail_next("POST", "/amm/orders/replace", fault)
+    intent = quoter.replace(old, 61, 8)
+    quoter.expect(ExecutionKind.UNKNOWN, intent=intent)
+    acked = quoter.expect(ExecutionKind.ACKED, intent=intent)
+    quoter.expect(ExecutionKind.CANCELLED, intent=intent, live_slot=old["live_slot"])
+    (at_venue,) = exchange.live()
+    assert (at_venue["id"], at_venue["original_price_cents"]) == (acked["venue_order_id"], 61)
+    assert len(rig.live_rows()) == 1
+
+
+@pytest.mark.parametrize(("fault", "happens"), [(Fault.LOSE_REPLY, True), (Fault.DROP_REQUEST, False)])
+def test_a_replace_that_stays_without_an_answer_is_read_from_the_venue(
+    proxy: FaultProxy, quoter: Quoter, exchange: Exchange, fault: Fault, happens: bool
+) -> None:
+    old = quoter.live(YES, SELL, 60, 7)
+    proxy.fail_next("POST", "/amm/orders/replace", *(fault,) * 4)
+    intent = quoter.replace(old, 61, 8)
+    answer = quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
+    (at_venue,) = exchange.live()
+    if happens:
+        assert answer["venue_order_id"] == at_venue["id"] != old["venue_order_id"]
+    else:
+        assert answer["kind"] == ExecutionKind.REJECTED
+        assert at_venue["id"] == old["venue_order_id"]
+        quoter.expect(ExecutionKind.CANCELLED, intent=quoter.cancel(old))
+
+
+def test_a_lost_6001_is_found_out(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+) -> None:
+    old = quoter.live(YES, SELL, 56, 100)
+    exchange.trader().buy(MARKET, "YES", 56, 30)
+    proxy.fail_next("POST", "/amm/orders/replace", Fault.LOSE_REPLY)
+    intent = quoter.replace(old, 57, 100)
+    assert quoter.refusal(intent) == 4006
+    gone = quoter.expect(ExecutionKind.CANCELLED, intent=intent)
+    assert (gone["live_slot"], gone["quantity"]) == (old["live_slot"], 70)
+    assert sum(fill["quantity"] for fill in quoter.of(ExecutionKind.FILL)) == 30
+    assert exchange.live() == []
+    assert rig.live_rows() == []
+
+
+@pytest.mark.parametrize("fault", [*AMBIGUOUS, Fault.TOO_MANY, Fault.UNAVAILABLE])
+def test_a_cancel_is_repeated_until_it_is_done(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+) -> None:
+    order = quoter.live(YES, SELL, 60, 7)
+    proxy.fail_next("POST", "/cancel", fault, fault)
+    gone = quoter.expect(ExecutionKind.CANCELLED, intent=quoter.cancel(order))
+    assert gone["quantity"] == 7
+    assert exchange.live() == []
+    assert rig.live_rows() == []
+
+
+@pytest.mark.parametrize("fault", [*AMBIGUOUS, Fault.TOO_MANY, Fault.UNAVAILABLE])
+def test_a_batch_cancel_is_repeated_until_the_list_is_empty(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+) -> None:
+    orders = [quoter.live(YES, SELL, 60 + level, 7) for level in range(3)]
+    proxy.fail_next("POST", "/batch-cancel", fault, fault)
+    quoter.ask(OrderKind.BATCH_CANCEL, scope=lib.SCOPE_ALL)
+    for order in orders:
+        quoter.expect(ExecutionKind.CANCELLED, live_slot=order["live_slot"], quantity=7)
+    assert exchange.live() == []
+    assert rig.live_rows() == []
+
+
+@pytest.mark.parametrize("kind", [OrderKind.MINT, OrderKind.BURN])
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+def test_a_mint_or_burn_without_an_answer_is_booked_once(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, kind: OrderKind, fault: Fault
+) -> None:
+    before = exchange.position()["yes"]["volume"]
+    proxy.fail_next("POST", "/amm/mint" if kind == OrderKind.MINT else "/amm/burn", fault, fault)
+    done = ExecutionKind.MINTED if kind == OrderKind.MINT else ExecutionKind.BURNED
+    quoter.expect(done, intent=quoter.ask(kind, quantity=5))
+    change = exchange.position()["yes"]["volume"] - before
+    assert change == (5 if kind == OrderKind.MINT else -5)
+    assert books_agree(rig, exchange)
+
+
+def test_a_mint_under_way_at_kill_9_is_booked_once(
+    proxy: FaultProxy, rig: GatewayRig, exchange: Exchange
+) -> None:
+    first = rig.start_gateway()
+    quoter = rig.quoters[0]
+    before = exchange.position()["yes"]["volume"]
+    proxy.fail_next("POST", "/amm/mint", Fault.STALL_REPLY)
+    quoter.ask(OrderKind.MINT, quantity=5)
+    until(lambda: exchange.position()["yes"]["volume"] == before + 5, "mint committed")
+    rig.kill_gateway(first)
+    assert list((rig.run_dir / "facts").iterdir())
+    rig.start_gateway()
+    assert exchange.position()["yes"]["volume"] == before + 5
+    assert list((rig.run_dir / "facts").iterdir()) == []
+    assert books_agree(rig, exchange)
+
+
+def test_an_order_in_flight_at_kill_9_does_not_survive(
+    proxy: FaultProxy, rig: GatewayRig, exchange: Exchange
+) -> None:
+    first = rig.start_gateway()
+    quoter = rig.quoters[0]
+    proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
+    quoter.place(YES, SELL, 60, 7)
+    until(lambda: len(exchange.live()) == 1, "order committed")
+    rig.kill_gateway(first)
+    rig.start_gateway()
+    assert exchange.live() == []
+    assert rig.live_rows() == []
+    assert books_agree(rig, exchange)
+
+
+def test_a_kill_word_stops_resends_and_the_order_that_arrived(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+) -> None:
+    proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
+    intent = quoter.place(YES, SELL, 60, 7)
+    until(lambda: len(exchange.live()) == 1, "order committed")
+    lib.cell_or(rig.arena.kill_market(0), lib.KILL_ADMIN)
+    lib.bell_ring(rig.arena.process(lib.PROCESS_GATEWAY), rig.gateway_bell)
+    until(lambda: not exchange.live(), "pulled by the batch cancel")
+    quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
+    until(lambda: not rig.live_rows(), "rows freed")
+    assert rig.counter(GatewayCounter.RESENDS) == 0
+    lib.cell_clear(rig.arena.kill_market(0), lib.KILL_ADMIN)
+    assert len(exchange.orders()) == len({order["client_order_id"] for order in exchange.orders()})
+
+
+def test_a_token_the_venue_refuses_is_renewed_and_the_request_repeated(
+    proxy: FaultProxy, quoter: Quoter, exchange: Exchange
+) -> None:
+    proxy.fail_next("POST", "/orders", Fault.UNAUTHORIZED)
+    quoter.live(YES, SELL, 60, 7)
+    assert len(exchange.live()) == 1
+
+
+def test_a_venue_that_limits_us_gets_no_orders_until_it_says_so(
+    proxy: FaultProxy, quoter: Quoter, exchange: Exchange
+) -> None:
+    order = quoter.live(YES, SELL, 70, 7)
+    proxy.fail_next("POST", "/api/v1/orders", Fault.TOO_MANY)
+    assert quoter.refusal(quoter.place(YES, SELL, 60, 7)) == 9001
+    assert quoter.refusal(quoter.place(YES, SELL, 60, 7)) == LocalReject.RATE_LIMIT
+    quoter.expect(ExecutionKind.CANCELLED, intent=quoter.cancel(order))
+
+    def placed() -> bool:
+        intent = quoter.place(YES, SELL, 60, 7)
+        answer = quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
+        return bool(answer["kind"] == ExecutionKind.ACKED)
+
+    until(placed, "orders again after Retry-After")
+
+
+def test_failed_readings_are_no_answers(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+) -> None:
+    order = quoter.live(YES, SELL, 60, 7)
+    exchange.trader().buy(MARKET, "YES", 60, 2)
+    rng = random.Random(5)
+
+    def rule(method: str, _path: str) -> Fault:
+        return rng.choice(AMBIGUOUS) if method == "GET" and rng.random() < 0.3 else Fault.PASS
+
+    proxy.rule = rule
+    quoter.expect(ExecutionKind.FILL, quantity=2)
+    answer = quoter.sync()
+    assert [listed["venue_order_id"] for listed in answer["orders"]] == [order["venue_order_id"]]
+    assert not quoter.of(ExecutionKind.CANCELLED)
+    assert len(exchange.live()) == 1
+    proxy.rule = lambda *_: Fault.PASS
+    assert books_agree(rig, exchange)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_faults_double_nothing_and_lose_nothing(
+    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, seed: int
+) -> None:
+    rng = random.Random(seed)
+    trader = exchange.trader(deposit_cents=10_000_000)
+    fault_rng = random.Random(seed + 1_000)
+
+    def rule(_method: str, _path: str) -> Fault:
+        return fault_rng.choice(AMBIGUOUS) if fault_rng.random() < 0.15 else Fault.PASS
+
+    proxy.rule = rule
+    asked: list[int] = []
+    for _ in range(120):
+        live = {r["live_slot"]: r for r in quoter.of(ExecutionKind.ACKED)}
+        gone = quoter.of(ExecutionKind.CANCELLED, ExecutionKind.FILLED)
+        for record in gone:
+            live.pop(record["live_slot"], None)
+        choice = rng.random()
+        if choice < 0.5 or not live:
+            asked.append(quoter.place(YES, SELL, rng.randint(55, 70), rng.randint(1, 20)))
+        elif choice < 0.7:
+            asked.append(quoter.replace(rng.choice(list(live.values())), rng.randint(55, 70), 10))
+        elif choice < 0.85:
+            asked.append(quoter.cancel(rng.choice(list(live.values()))))
+        else:
+            trader.buy(MARKET, "YES", rng.randint(54, 65), rng.randint(1, 15))
+        time.sleep(0.01)
+    proxy.rule = lambda *_: Fault.PASS
+    answers = (ExecutionKind.ACKED, ExecutionKind.REJECTED, ExecutionKind.CANCELLED, ExecutionKind.FILLED)
+    for intent in asked:
+        quoter.expect(*answers, intent=intent)
+    assert books_agree(rig, exchange)
+    answer = quoter.sync()
+    listed = {order["venue_order_id"]: order["remaining"] for order in answer["orders"]}
+    assert listed == {order["id"]: order["remaining_quantity"] for order in exchange.live()}
+    client_ids = Counter(order["client_order_id"] for order in exchange.orders())
+    assert max(client_ids.values()) == 1
+    acked = Counter(record["intent"] for record in quoter.of(ExecutionKind.ACKED))
+    assert max(acked.values()) == 1
+    legs = Counter((fill["trade_id"], fill["book_side"]) for fill in quoter.of(ExecutionKind.FILL))
+    assert max(legs.values()) == 1
+    assert not rig.logged("gateway", "position_drift")
+    assert not rig.logged("gateway", "fills_missing")

@@ -1,0 +1,22 @@
+"""``corequote run`` with tiny workers in the place of the real ones: ``tiny_engine.py CONFIG [RUN_DIR]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from unittest import mock
+
+from engine import cli, supervisor
+
+WORKER = Path(__file__).with_name("tiny_worker.py")
+
+
+def main() -> None:
+    config_file, *run_dir = sys.argv[1:]
+    option = ["--run-dir", run_dir[0]] if run_dir else []
+    with mock.patch.object(supervisor, "worker_command", lambda kind: [sys.executable, str(WORKER), kind]):
+        cli.app(["run", config_file, *option])
+
+
+if __name__ == "__main__":
+    main()
