@@ -7,8 +7,8 @@ more commands share a transaction. A refused command leaves its batch before any
 of it with the others: what it was refused on may not have been committed yet.
 
 When the database takes nothing of a batch, ``working`` is thrown away and made anew from the rows, and the
-batch is tried again command by command, so that one that cannot be written does not take its neighbours
-along.
+batch is decided again: as a whole if its session was lost, else command by command, so that one that cannot
+be written does not take its neighbours along.
 
 Reads: commands from the routes. Writes: the database, and (after commit) the state and the market streams.
 """
@@ -34,11 +34,13 @@ from engine.paper.journal_view import JournalEnd, JournalView
 from engine.paper.model import Trade
 from engine.paper.refusal import Code, Refusal
 from engine.paper.state import State
-from engine.paper.store import Batch, RolledBackError, Store, StoreLostError
+from engine.paper.store import Batch, RolledBackError, SessionLostError, Store
 
 BATCH_MAX: Final = 128
 """Commands one transaction takes at most; more would keep the event loop from reading requests."""
 WAITING_MAX: Final = 4096
+ATTEMPTS_MAX: Final = 5
+"""How often a batch is tried whose session ends under it."""
 _TICK_NS: Final = 1000
 _LOG: Final = logging.getLogger("engine.paper")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,7 +120,7 @@ class Exchange:
         self._waiting: Final[deque[_Waiting]] = deque()
         self._wake: Final = asyncio.Event()
         self._closing = False
-        self._failure: StoreLostError | None = None
+        self._failure: Exception | None = None
 
     @classmethod
     async def open(cls, store: Store, clock: Clock) -> "Exchange":
@@ -171,7 +173,7 @@ class Exchange:
                 else:
                     self._wake.clear()
                     await self._wake.wait()
-        except StoreLostError as error:
+        except Exception as error:
             self._failure = error
             while self._waiting:
                 self._waiting.popleft().fail(error)
@@ -182,20 +184,22 @@ class Exchange:
         self._closing = True
         self._wake.set()
 
-    async def _commit(self, batch: list[_Waiting]) -> None:
+    async def _commit(self, batch: list[_Waiting], attempts: int = ATTEMPTS_MAX) -> None:
         decided, written = self._decide(batch)
         try:
             if written.commits:
                 await self._store.write(written)
         except RolledBackError as error:
             await self._rebuild()
-            if len(batch) == 1:
+            if isinstance(error, SessionLostError) and attempts > 1:
+                await self._commit(batch, attempts - 1)
+            elif len(batch) == 1:
                 batch[0].fail(error)
-                return
-            for waiting in batch:
-                await self._commit([waiting])
+            else:
+                for waiting in batch:
+                    await self._commit([waiting])
             return
-        except StoreLostError as error:
+        except Exception as error:
             for waiting in batch:
                 waiting.fail(error)
             raise

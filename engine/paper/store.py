@@ -31,12 +31,22 @@ _PREFETCH: Final = 5000
 _APPEND_ONLY: Final = frozenset({"trades", "ledger_entries", "journal_commits", "wal_events", "supply_keys"})
 _LOG: Final = logging.getLogger("engine.paper.store")
 
-_FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a session that broke between two statements
+    OSError,
+    TimeoutError,
+)
 Row = TypeVar("Row")
 
 
 class RolledBackError(Exception):
     """The database took nothing of a batch; what was decided on top of it is void."""
+
+
+class SessionLostError(RolledBackError):
+    """Nothing of it is there because the session ended, not because the database refused it."""
 
 
 class StoreLostError(Exception):
@@ -153,10 +163,11 @@ class Store:
             await batch.write(self._writer)
         except (*_FAILURES, ValueError) as error:
             _LOG.error("a batch of %d commands failed: %s", len(batch.commits), _one_line(error))
-            if not isinstance(error, asyncpg.PostgresError | ValueError) or self._writer.is_closed():
+            lost = not isinstance(error, asyncpg.PostgresError | ValueError) or self._writer.is_closed()
+            if lost:
                 await self._reconnect(error)
             if not await self._holds(batch):
-                raise RolledBackError(_one_line(error)) from error
+                raise (SessionLostError if lost else RolledBackError)(_one_line(error)) from error
 
     async def journal(self, after: int, limit: int) -> JournalView:
         """Up to ``limit`` entries with a sequence above ``after``."""

@@ -3,9 +3,12 @@
 import asyncio
 import atexit
 import itertools
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -14,9 +17,17 @@ from engine.paper.postgres import Database, Login, embedded
 from engine.paper.state import State
 from engine.paper.store import load_rows
 
+Result = TypeVar("Result")
+
 _TEMPLATE = "migrated"
 _numbers = itertools.count(1)
 _stack = ExitStack()
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, also for a caller that runs on an event loop itself."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(asyncio.run, work).result()
 
 
 def login_to(server: Database, name: str) -> Login:
@@ -39,7 +50,7 @@ def server() -> Database:
     """The run's server with a migrated template; it dies with the main thread, at the latest."""
     opened = _stack.enter_context(embedded(None))
     atexit.register(_stack.close)
-    asyncio.run(_make_template(opened))
+    run(_make_template(opened))
     return opened
 
 
@@ -51,7 +62,7 @@ async def _make_template(opened: Database) -> None:
 def fresh_database(template: str = _TEMPLATE) -> Database:
     """A database nobody has used yet: at the newest revision, or empty with ``template1``."""
     name = f"exchange_{next(_numbers)}"
-    asyncio.run(execute(server().owner, f"CREATE DATABASE {name} TEMPLATE {template}"))
+    run(execute(server().owner, f"CREATE DATABASE {name} TEMPLATE {template}"))
     login = login_to(server(), name)
     return Database(name=name, owner=login, runtime=login)
 
@@ -76,7 +87,7 @@ def stored_state(database: Database) -> State:
             await connection.close()
         return State.restored(rows)
 
-    return asyncio.run(load())
+    return run(load())
 
 
 def state_differences(left: State, right: State) -> list[str]:

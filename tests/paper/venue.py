@@ -134,8 +134,9 @@ class Person:
 class Venue:
     """The exchange under test and its market."""
 
-    def __init__(self, server: PaperServer) -> None:
+    def __init__(self, server: PaperServer, database: Database) -> None:
         self.server = server
+        self.database = database
         self.host, port = server.address.split(":")
         self.port = int(port)
         self.audit = Audit(server.exchange.state)
@@ -247,7 +248,7 @@ def open_venue(*, database: Database | None = None, **changes: object) -> Iterat
     )
     used = database or fresh_database()
     with open_server(config(**changes), secret, used) as server:
-        venue = Venue(server)
+        venue = Venue(server, used)
         yield venue
         venue.close()
         if venue.compares_rows:
