@@ -253,29 +253,29 @@ class PurePythonBook:
 
 
 class NautilusBook:
-    """``nautilus_trader``: deltas prepared beforehand; its levels are read through bids() and asks()."""
+    """``nautilus_trader``'s Rust book: deltas prepared beforehand, three levels asked of each side."""
 
     who = "nautilus_trader"
 
     def __init__(self) -> None:
-        from nautilus_trader.model.book import OrderBook
-        from nautilus_trader.model.enums import BookType
-        from nautilus_trader.model.identifiers import InstrumentId
+        from nautilus_trader.core import nautilus_pyo3
 
-        self.instrument = InstrumentId.from_str("MARKET.VENUE")
-        self.book = OrderBook(self.instrument, BookType.L2_MBP)
+        self.api = nautilus_pyo3
+        self.instrument = nautilus_pyo3.InstrumentId.from_str("MARKET.VENUE")
+        self.book = nautilus_pyo3.OrderBook(self.instrument, nautilus_pyo3.BookType.L2_MBP)
+        self.price_unit = nautilus_pyo3.Price(1.0, 0).raw
 
     def prepare(self, deltas: list[Delta]) -> list[Any]:
-        from nautilus_trader.model.data import BookOrder, OrderBookDelta
-        from nautilus_trader.model.enums import BookAction, OrderSide
-        from nautilus_trader.model.objects import Price, Quantity
-
+        api = self.api
         return [
-            OrderBookDelta(
+            api.OrderBookDelta(
                 self.instrument,
-                BookAction.UPDATE if size else BookAction.DELETE,
-                BookOrder(
-                    OrderSide.SELL if side else OrderSide.BUY, Price(price, 0), Quantity(size, 0), price
+                api.BookAction.UPDATE if size else api.BookAction.DELETE,
+                api.BookOrder(
+                    api.OrderSide.SELL if side else api.OrderSide.BUY,
+                    api.Price(float(price), 0),
+                    api.Quantity(float(size), 0),
+                    price,
                 ),
                 0,
                 0,
@@ -286,17 +286,23 @@ class NautilusBook:
         ]
 
     def metrics(self) -> Metrics:
-        bid, ask = (
-            three_levels([(int(level.price), int(level.size())) for level in levels[:3]])
-            for levels in (self.book.bids(), self.book.asks())
-        )
+        unit, book = self.price_unit, self.book
+        bid = three_levels([(level.price.raw // unit, int(level.size())) for level in book.bids(3)])
+        ask = three_levels([(level.price.raw // unit, int(level.size())) for level in book.asks(3)])
         return (*bid, *ask)
 
     def apply(self, chunk: list[Any]) -> None:
-        book, metrics = self.book, self.metrics
+        book = self.book
         for delta in chunk:
             book.apply_delta(delta)
-            metrics()
+            for levels in (book.bids(3), book.asks(3)):
+                size = value = 0.0
+                for level in levels:
+                    lots = level.size()
+                    size += lots
+                    value += level.price.raw * lots
+                if size:
+                    value / size
 
 
 def same(left: Metrics, right: Metrics) -> bool:
@@ -316,14 +322,12 @@ def rivals(deltas: list[Delta], expected: Metrics, notes: list[str]) -> Iterator
             notes.append(f"{make.who} is not installed here: its row and ratio are missing (perf/README.md)")
             continue
         rival: Any = make()
-        # nautilus is slow enough that an eighth of the stream makes as long a window
-        part = deltas[: DELTA_COUNT // 8] if make is NautilusBook else deltas
         prepared = rival.prepare(deltas) if make is NautilusBook else deltas
         for chunk in chunked(prepared):
             rival.apply(chunk)
         if not same(rival.metrics(), expected):
             raise AssertionError(f"{make.who}: {rival.metrics()}, ours {expected}")
-        chunks = chunked(prepared[: len(part)])
+        chunks = chunked(prepared)
         yield Contender(who=make.who, window=lambda chunks=chunks, rival=rival: timed(chunks, rival.apply))
 
 
