@@ -127,6 +127,7 @@ class GatewayMarket:
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
         self.quote: Final[QuoteConfig] = market_from_json(arena.config_bytes(slot)[1]).quote
+        self._arena: Final = arena  # pointers below are into its mapping
         self._market = arena.market(slot)
         self._kill_word = arena.kill_market(slot)
         self._kill_global = arena.kill_global()
