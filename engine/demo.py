@@ -365,25 +365,8 @@ class Demo:
 
     async def _report(self, before: Snapshot) -> Report:
         """``before``: the arena as the stop began, when every process was still in its row."""
-        stage = self.stage
-        after = take(stage.arena)
-        books: dict[str, ExchangeBooks] = {}
-        try:
-            await stage.observer.catch_up()
-            books = await stage.observer.books([market.market_id for market in after.markets])
-            balance = await stage.observer.account.balance()
-        except (RefusedError, UnreachableError) as error:
-            raise StageError(f"the exchange's books cannot be read: {error}") from None
-        booked_cents = sum(book.cash_cents for book in books.values())
-        if balance.available_balance_cents != booked_cents or balance.frozen_balance_cents:
-            self._problems.append(
-                f"the account holds {balance.available_balance_cents} cents and "
-                f"{balance.frozen_balance_cents} frozen, its markets' ledgers add up to {booked_cents}"
-            )
-        if stage.observer.fold.live_count:
-            self._problems.append(
-                f"{stage.observer.fold.live_count} orders are live by the exchange's journal"
-            )
+        after = take(self.stage.arena)
+        books = await self._read_books([market.market_id for market in after.markets])
         writer = before.process(lib.PROCESS_WRITER)
         counters = {} if writer is None else writer.counters
         return Report(
@@ -399,6 +382,32 @@ class Demo:
             ),
             feed=self._feed_report(),
         )
+
+    async def _read_books(self, market_ids: list[str]) -> dict[str, ExchangeBooks]:
+        """The exchange's books by market, after the engine has gone; what contradicts itself is noted."""
+        observer = self.stage.observer
+        try:
+            await observer.catch_up()
+            books = await observer.books(market_ids)
+            balance = await observer.account.balance()
+        except (RefusedError, UnreachableError) as error:
+            raise StageError(f"the exchange's books cannot be read: {error}") from None
+        booked_cents = sum(book.cash_cents for book in books.values())
+        if balance.available_balance_cents != booked_cents or balance.frozen_balance_cents:
+            self._problems.append(
+                f"the account holds {balance.available_balance_cents} cents and "
+                f"{balance.frozen_balance_cents} frozen, its markets' ledgers add up to {booked_cents}"
+            )
+        for market_id, book in books.items():
+            fold = observer.fold.market(market_id)
+            listed = book.position.yes.volume, book.position.no.volume, book.live_orders
+            journal = fold.yes_volume, fold.no_volume, len(fold.live)
+            if listed != journal:
+                self._problems.append(
+                    f"{market_id}: YES, NO and live orders are {listed} by the exchange's lists and "
+                    f"{journal} by its journal"
+                )
+        return books
 
     def _market_report(self, market: MarketView, books: ExchangeBooks) -> MarketReport:
         state = market.state

@@ -142,11 +142,6 @@ class JournalFold:
         """The fold of a market; empty until the journal mentions it."""
         return self._markets.setdefault(market_id, MarketFold())
 
-    @property
-    def live_count(self) -> int:
-        """Live orders of the user over all markets."""
-        return sum(len(market.live) for market in self._markets.values())
-
     def add(self, page: JournalPage) -> None:
         """Take the entries of a page that continues exactly where the last one ended.
 

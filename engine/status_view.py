@@ -16,6 +16,7 @@ from engine.snapshot import Histogram, MarketView, ProcessView, Snapshot, plain,
 
 _NS_PER_US = 1_000
 _NS_PER_MS = 1_000_000
+_PLAIN_WIDTH = 180
 
 
 class Status(Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ def _dollars(value_cents: int) -> str:
 
 
 def _process_table(status: Status) -> Table:
-    table = Table(title="processes", title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for name in ("process", "state"):
         table.add_column(name)
     for name in ("pid", "cpu", "beat ms ago", "restarts", "RSS MiB", "pass p99 µs"):
@@ -118,7 +119,7 @@ def _flag_names(flags: object) -> str:
 
 
 def _market_table(status: Status) -> Table:
-    table = Table(title="markets", title_justify="left")
+    table = Table(box=None, pad_edge=False)
     for name in ("market", "lifecycle", "phase"):
         table.add_column(name)
     for name in ("fair", "bid/ask", "live", "fills", "YES/NO", "PnL today"):
@@ -138,9 +139,13 @@ def _market_table(status: Status) -> Table:
 
 def show(status: Status, console: Console | None = None) -> None:
     """Prints both tables."""
-    console = console or Console(highlight=False, markup=False)
+    if console is None:
+        console = Console(highlight=False, markup=False)
+        if not console.is_terminal:
+            console.width = _PLAIN_WIDTH  # a file has no edge
     console.print(
         f"{status.run_dir} (pid {status.run.pid}, exchange {status.run.exchange_url})", soft_wrap=True
     )
-    console.print(_process_table(status))
-    console.print(_market_table(status))
+    for table in (_process_table(status), _market_table(status)):
+        console.print()
+        console.print(table)

@@ -9,8 +9,8 @@
 
 __extension__ typedef unsigned __int128 wide_t;
 
-/* Rows of cells[], tick_count cells each. */
-enum { ROW_LOTS = 0, ROW_OWN = 2, ROW_PRICE_E4 = 4, ROW_COUNT = 5 };
+/* Rows of cells[], tick_count cells each, indexed by rank: the bid's, then the ask's. */
+enum { ROW_LOTS = 0, ROW_OWN = 2, ROW_PRICE_E4 = 4, ROW_COUNT = 6 };
 
 /* ------------------------------------------------------------------ price grid */
 
@@ -77,34 +77,37 @@ static inline int is_view(int32_t view) {
 
 /* Bounds excluded: the first and the last tick never hold size. */
 static inline int is_level_tick(const orderbook_t *book, int32_t price_ticks) {
-    return price_ticks >= 1 && price_ticks <= book->tick_count - 2;
+    return (uint32_t)price_ticks - 1 < (uint32_t)book->tick_count - 2;
 }
 
-/* Its own inverse. */
+/* ask: tick, bid: tick_count - 1 - tick = ~tick + tick_count; in one formula because the side of the next message is
+ * as good as random. Its own inverse. */
 static inline int32_t rank_of(const orderbook_t *book, int32_t side, int32_t price_ticks) {
-    return side == ORDERBOOK_ASK ? price_ticks : book->tick_count - 1 - price_ticks;
+    int32_t bid_mask = side - ORDERBOOK_ASK;
+    return (price_ticks ^ bid_mask) + (book->tick_count & bid_mask);
 }
 
 static inline int64_t *row(orderbook_t *book, int32_t index) {
-    return book->cells + (size_t)index * (size_t)book->tick_count;
+    return book->cells + (size_t)(uint32_t)index * (uint32_t)book->tick_count;
 }
 
 static inline const int64_t *row_const(const orderbook_t *book, int32_t index) {
-    return book->cells + (size_t)index * (size_t)book->tick_count;
+    return book->cells + (size_t)(uint32_t)index * (uint32_t)book->tick_count;
 }
 
 /* ------------------------------------------------------------------ occupancy bitmap */
 
-static inline void mark_occupied(book_side_t *side, int32_t rank) {
-    uint32_t word = (uint32_t)rank >> 6;
-    side->occupied[word] |= UINT64_C(1) << (rank & 63);
-    side->summary[word >> 6] |= UINT64_C(1) << (word & 63);
-}
-
-static inline void mark_empty(book_side_t *side, int32_t rank) {
-    uint32_t word = (uint32_t)rank >> 6;
-    side->occupied[word] &= ~(UINT64_C(1) << (rank & 63));
-    if (side->occupied[word] == 0) side->summary[word >> 6] &= ~(UINT64_C(1) << (word & 63));
+/* The bit without a branch, for whether a change fills or empties its level is what no predictor can know; the summary
+ * with one, for a word of 64 ranks seldom appears or goes. */
+static inline void mark(book_side_t *side, uint32_t rank, uint64_t is_occupied) {
+    uint64_t *word = &side->occupied[rank >> 6];
+    uint64_t before = *word;
+    uint64_t after = (before & ~(UINT64_C(1) << (rank & 63))) | is_occupied << (rank & 63);
+    *word = after;
+    if ((before & after) != 0) return; /* they differ in one bit at most, so one of them is 0 or both share a level */
+    uint64_t *words = &side->summary[rank >> 12];
+    uint32_t place = rank >> 6 & 63;
+    *words = (*words & ~(UINT64_C(1) << place)) | (uint64_t)(after != 0) << place;
 }
 
 /* First occupied word at or after `word`, or -1. */
@@ -138,45 +141,89 @@ static inline void depth_set_value(book_depth_t *depth, wide_t value) {
     depth->value_high = (uint64_t)(value >> 64);
 }
 
-static inline wide_t depth_value(const book_depth_t *depth) {
-    return ((wide_t)depth->value_high << 64) | depth->value_low;
-}
-
 static inline wide_t notional(int64_t price_e4, int64_t lots) {
     return (wide_t)(uint64_t)price_e4 * (uint64_t)lots;
 }
 
-static inline book_side_metrics_t *side_metrics(orderbook_t *book, int32_t side) {
-    return side == ORDERBOOK_ASK ? &book->metrics.ask : &book->metrics.bid;
+/* Ranks of the best three levels; 0, a bound and thus without size, for those that do not exist. */
+typedef struct {
+    uint32_t first;
+    uint32_t second;
+    uint32_t third;
+} top_ranks_t;
+
+/* Where one side's things are. */
+typedef struct {
+    book_side_t *state;
+    book_side_metrics_t *metrics;
+    int64_t *lots; /* by rank */
+} side_places_t;
+
+/* Makes the compiler compute an address once and keep it. It would rather add it up again at every use, which is a
+ * sixth of all instructions of a change. */
+#define KEEP_ADDRESS(pointer) __asm__("" : "+r"(pointer))
+
+static inline side_places_t places_of(orderbook_t *book, int32_t side) {
+    side_places_t places = {.state = &book->sides[side],
+                            .metrics = &book->metrics.bid + side, /* the ask's follow: asserted in the header */
+                            .lots = row(book, ROW_LOTS + side)};
+    KEEP_ADDRESS(places.state);
+    KEEP_ADDRESS(places.metrics);
+    KEEP_ADDRESS(places.lots);
+    return places;
 }
 
-/* Metrics of one side from the bitmap: at most three levels are visited. */
-static void refresh_top(orderbook_t *book, int32_t side) {
-    const book_side_t *state = &book->sides[side];
-    const int64_t *lots = row_const(book, ROW_LOTS + side);
-    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
-    book_side_metrics_t *metrics = side_metrics(book, side);
-    int32_t wanted = state->level_count < ORDERBOOK_TOP_LEVELS ? state->level_count : ORDERBOOK_TOP_LEVELS;
-    int32_t best_ticks = ORDERBOOK_NO_TICK;
-    int32_t worst_ticks = ORDERBOOK_NO_TICK;
-    int32_t rank = 0;
-    int64_t sum = 0;
-    wide_t value = 0;
-    for (int32_t i = 0; i < wanted; i++) {
-        rank = next_rank(state, rank + 1);
-        assert(rank < book->tick_count);
-        worst_ticks = rank_of(book, side, rank);
-        if (i == 0) best_ticks = worst_ticks;
-        sum += lots[rank];
-        value += notional(price_e4[worst_ticks], lots[rank]);
+static inline void store_top(const orderbook_t *book, int32_t side, side_places_t places, top_ranks_t ranks,
+                             int32_t count, uint32_t worst_rank) {
+    const int64_t *lots = places.lots;
+    const int64_t *price_e4 = lots + (ROW_PRICE_E4 - ROW_LOTS) * (size_t)(uint32_t)book->tick_count;
+    book_side_metrics_t *metrics = places.metrics;
+    assert(worst_rank < (uint32_t)book->tick_count);
+    metrics->best_ticks = rank_of(book, side, (int32_t)ranks.first);
+    metrics->level_count = places.state->level_count;
+    metrics->top.lots = lots[ranks.first] + lots[ranks.second] + lots[ranks.third];
+    depth_set_value(&metrics->top, notional(price_e4[ranks.first], lots[ranks.first]) +
+                                       notional(price_e4[ranks.second], lots[ranks.second]) +
+                                       notional(price_e4[ranks.third], lots[ranks.third]));
+    metrics->top.level_count = count;
+    metrics->top.worst_ticks = rank_of(book, side, (int32_t)worst_rank);
+}
+
+/* A side with few or far levels: they are found one by one. */
+static __attribute__((noinline)) void refresh_sparse_top(orderbook_t *book, int32_t side) {
+    side_places_t places = places_of(book, side);
+    uint32_t ranks[ORDERBOOK_TOP_LEVELS] = {0};
+    uint32_t rank = 0;
+    int32_t count = 0;
+    for (; count < ORDERBOOK_TOP_LEVELS && count < places.state->level_count; count++)
+        ranks[count] = rank = (uint32_t)next_rank(places.state, (int32_t)rank + 1);
+    store_top(book, side, places, (top_ranks_t){ranks[0], ranks[1], ranks[2]}, count, rank);
+    if (count == 0) places.metrics->best_ticks = places.metrics->top.worst_ticks = ORDERBOOK_NO_TICK;
+}
+
+/* Metrics of one side from its bitmap. The usual case has no branch that depends on where the levels are, for no
+ * predictor could learn it: the 64 ranks from the best one on are one word, whichever two words they straddle. */
+static inline __attribute__((always_inline)) void refresh_top(orderbook_t *book, int32_t side, side_places_t places) {
+    uint64_t summary = places.state->summary[0];
+    if (summary == 0) {
+        refresh_sparse_top(book, side);
+        return;
     }
-    metrics->best_ticks = best_ticks;
-    metrics->level_count = state->level_count;
-    metrics->top.lots = sum;
-    metrics->top.level_count = wanted;
-    metrics->top.worst_ticks = worst_ticks;
-    depth_set_value(&metrics->top, value);
-    book->sides[side].top_worst_rank = wanted == ORDERBOOK_TOP_LEVELS ? rank : RANK_NONE;
+    uint32_t word = (uint32_t)__builtin_ctzll(summary);
+    const uint64_t *words = &places.state->occupied[word];
+    uint32_t shift = (uint32_t)__builtin_ctzll(words[0]);
+    /* words[1] exists: summary[0] covers 64 of the 157 words. */
+    uint64_t from_first = (uint64_t)(((wide_t)words[1] << 64 | words[0]) >> (shift & 63));
+    uint64_t from_second = from_first & (from_first - 1);
+    uint64_t from_third = from_second & (from_second - 1);
+    if (from_third == 0) {
+        refresh_sparse_top(book, side);
+        return;
+    }
+    uint32_t first = word * 64 + shift;
+    uint32_t third = first + (uint32_t)__builtin_ctzll(from_third);
+    top_ranks_t ranks = {first, first + (uint32_t)__builtin_ctzll(from_second), third};
+    store_top(book, side, places, ranks, ORDERBOOK_TOP_LEVELS, third);
 }
 
 /* ------------------------------------------------------------------ life */
@@ -195,11 +242,14 @@ int32_t orderbook_init(void *memory, uint64_t memory_bytes, const price_grid_t *
     orderbook_t *book = memory;
     book->tick_count = kept.tick_count;
     book->grid = kept;
-    int64_t *price_e4 = row(book, ROW_PRICE_E4);
-    for (int32_t tick = 0; tick < kept.tick_count; tick++) price_e4[tick] = price_grid_tick_to_price_e4(&kept, tick);
+    for (int32_t tick = 0; tick < kept.tick_count; tick++) {
+        int32_t price_e4 = price_grid_tick_to_price_e4(&kept, tick);
+        for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++)
+            row(book, ROW_PRICE_E4 + side)[rank_of(book, side, tick)] = price_e4;
+    }
     book->magic = ORDERBOOK_MAGIC;
-    refresh_top(book, ORDERBOOK_BID);
-    refresh_top(book, ORDERBOOK_ASK);
+    refresh_sparse_top(book, ORDERBOOK_BID);
+    refresh_sparse_top(book, ORDERBOOK_ASK);
     return ORDERBOOK_OK;
 }
 
@@ -212,58 +262,38 @@ void orderbook_clear(orderbook_t *book) {
     assert_book(book);
     for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
         clear_side(book, side);
-        refresh_top(book, side);
+        refresh_sparse_top(book, side);
     }
 }
 
 /* ------------------------------------------------------------------ change */
 
-/* A level that stays occupied moves the sums by its difference; one that appears or goes moves the top three. A level
- * behind the third best changes no metric but the count. */
-static inline void level_changed(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t before, int64_t after) {
-    book_side_t *state = &book->sides[side];
-    int32_t rank = rank_of(book, side, price_ticks);
-    int in_top = rank <= state->top_worst_rank;
-    if (before != 0 && after != 0) {
-        if (!in_top) return;
-        book_depth_t *top = &side_metrics(book, side)->top;
-        int64_t price_e4 = row_const(book, ROW_PRICE_E4)[price_ticks];
-        top->lots += after - before;
-        depth_set_value(top, depth_value(top) + notional(price_e4, after) - notional(price_e4, before));
-        return;
-    }
-    if (after != 0) {
-        mark_occupied(state, rank);
-        state->level_count++;
-    } else {
-        mark_empty(state, rank);
-        state->level_count--;
-    }
-    if (in_top)
-        refresh_top(book, side);
-    else
-        side_metrics(book, side)->level_count = state->level_count;
-}
-
-/* side and price_ticks are checked, lots is any value. */
-static inline int32_t set_checked(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
+/* side and price_ticks are checked, lots is any value. Always recomputes the touched side's metrics and never the
+ * other's: finding out whether they changed costs a mispredicted branch, which is more. */
+static inline __attribute__((always_inline)) int32_t set_checked(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
     if (lots < 0) return ORDERBOOK_SIZE_NEGATIVE;
-    int64_t *cell = &row(book, ROW_LOTS + side)[rank_of(book, side, price_ticks)];
-    int64_t before = *cell;
-    int64_t others = book->sides[side].lots_sum - before;
-    assert(before >= 0 && others >= 0);
-    if (lots > ORDERBOOK_LOTS_MAX - others) return ORDERBOOK_SIZE_OVERFLOW;
-    if (lots == before) return ORDERBOOK_OK;
-    *cell = lots;
-    book->sides[side].lots_sum = others + lots;
-    level_changed(book, side, price_ticks, before, lots);
+    side_places_t places = places_of(book, side);
+    uint32_t rank = (uint32_t)rank_of(book, side, price_ticks);
+    int64_t before = places.lots[rank];
+    int64_t others = places.state->lots_sum - before;
+    assert(others >= 0);
+    uint64_t sum = (uint64_t)others + (uint64_t)lots;
+    if (sum > (uint64_t)ORDERBOOK_LOTS_MAX) return ORDERBOOK_SIZE_OVERFLOW;
+    places.lots[rank] = lots;
+    places.state->lots_sum = (int64_t)sum;
+    uint64_t is_occupied = lots != 0;
+    places.state->level_count += (int32_t)is_occupied - (before != 0);
+    mark(places.state, rank, is_occupied);
+    refresh_top(book, side, places);
     return ORDERBOOK_OK;
 }
 
-static inline int32_t add_checked(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots_change) {
+/* The total a signed change leads to, in *lots. Nothing overflows: totals are 0 .. ORDERBOOK_LOTS_MAX. */
+static inline int32_t add_to_level(const orderbook_t *book, int32_t side, int32_t price_ticks, int64_t *lots) {
     int64_t before = row_const(book, ROW_LOTS + side)[rank_of(book, side, price_ticks)];
-    if (lots_change > ORDERBOOK_LOTS_MAX - before) return ORDERBOOK_SIZE_OVERFLOW; /* keeps the sum within int64_t */
-    return set_checked(book, side, price_ticks, before + lots_change);
+    if (*lots > ORDERBOOK_LOTS_MAX - before) return ORDERBOOK_SIZE_OVERFLOW;
+    *lots += before;
+    return ORDERBOOK_OK;
 }
 
 static inline int32_t check_place(const orderbook_t *book, int32_t side, int32_t price_ticks) {
@@ -281,25 +311,38 @@ int32_t orderbook_set_level(orderbook_t *book, int32_t side, int32_t price_ticks
 int32_t orderbook_add_level(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots_change) {
     assert_book(book);
     int32_t code = check_place(book, side, price_ticks);
-    return code != ORDERBOOK_OK ? code : add_checked(book, side, price_ticks, lots_change);
+    if (code == ORDERBOOK_OK) code = add_to_level(book, side, price_ticks, &lots_change);
+    return code != ORDERBOOK_OK ? code : set_checked(book, side, price_ticks, lots_change);
 }
 
 static inline int32_t apply_delta(orderbook_t *book, const book_delta_t *delta) {
-    int32_t code = check_place(book, delta->side, delta->price_ticks);
+    int32_t side = delta->side;
+    int32_t price_ticks = delta->price_ticks;
+    int64_t lots = delta->lots;
+    int32_t code = check_place(book, side, price_ticks);
     if (code != ORDERBOOK_OK) return code;
-    if (delta->kind == BOOK_DELTA_SET) return set_checked(book, delta->side, delta->price_ticks, delta->lots);
-    if (delta->kind == BOOK_DELTA_ADD) return add_checked(book, delta->side, delta->price_ticks, delta->lots);
-    return ORDERBOOK_ARGUMENT_INVALID;
+    if (delta->kind != BOOK_DELTA_SET) {
+        if (delta->kind != BOOK_DELTA_ADD) return ORDERBOOK_ARGUMENT_INVALID;
+        code = add_to_level(book, side, price_ticks, &lots);
+        if (code != ORDERBOOK_OK) return code;
+    }
+    return set_checked(book, side, price_ticks, lots);
 }
 
 int32_t orderbook_apply(orderbook_t *book, const book_delta_t *deltas, int32_t delta_count, int32_t *code) {
     assert_book(book);
     *code = delta_count < 0 ? ORDERBOOK_ARGUMENT_INVALID : ORDERBOOK_OK;
-    for (int32_t i = 0; i < delta_count; i++) {
-        *code = apply_delta(book, &deltas[i]);
-        if (*code != ORDERBOOK_OK) return i;
+    if (delta_count <= 0) return 0;
+    const book_delta_t *delta = deltas;
+    const book_delta_t *end = deltas + delta_count;
+    for (; delta != end; delta++) {
+        int32_t refusal = apply_delta(book, delta);
+        if (refusal != ORDERBOOK_OK) {
+            *code = refusal;
+            break;
+        }
     }
-    return delta_count < 0 ? 0 : delta_count;
+    return (int32_t)(delta - deltas);
 }
 
 int32_t orderbook_set_own(orderbook_t *book, int32_t side, int32_t price_ticks, int64_t lots) {
@@ -385,7 +428,7 @@ const book_metrics_t *orderbook_metrics(const orderbook_t *book) {
 /* Adds levels, best first, until one of the limits: their number, the lots wanted, or the last rank. */
 static void sum_levels(const orderbook_t *book, int32_t view, int32_t side, int32_t level_max, int64_t lots_max,
                        int32_t rank_max, book_depth_t *depth) {
-    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
+    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4 + side);
     wide_t value = 0;
     int32_t rank = 0;
     *depth = (book_depth_t){.worst_ticks = ORDERBOOK_NO_TICK};
@@ -397,7 +440,7 @@ static void sum_levels(const orderbook_t *book, int32_t view, int32_t side, int3
         depth->worst_ticks = rank_of(book, side, rank);
         depth->lots += lots;
         depth->level_count++;
-        value += notional(price_e4[depth->worst_ticks], lots);
+        value += notional(price_e4[rank], lots);
     }
     depth_set_value(depth, value);
 }
@@ -472,11 +515,11 @@ static void load_side(orderbook_t *book, int32_t side, const int64_t *lots) {
         if (lots[tick] == 0) continue;
         int32_t rank = rank_of(book, side, tick);
         cells[rank] = lots[tick];
-        mark_occupied(state, rank);
+        mark(state, (uint32_t)rank, 1);
         state->level_count++;
         state->lots_sum += lots[tick];
     }
-    refresh_top(book, side);
+    refresh_sparse_top(book, side);
 }
 
 int32_t orderbook_load(orderbook_t *book, const int64_t *bids, const int64_t *asks, int32_t tick_count) {
@@ -561,7 +604,6 @@ static int32_t check_metrics(const orderbook_t *book, int32_t side) {
     const int64_t *lots = row_const(book, ROW_LOTS + side);
     book_side_metrics_t expected = {.best_ticks = ORDERBOOK_NO_TICK, .level_count = book->sides[side].level_count};
     expected.top.worst_ticks = ORDERBOOK_NO_TICK;
-    int32_t worst_rank = RANK_NONE;
     wide_t value = 0;
     for (int32_t rank = 0; rank < book->tick_count && expected.top.level_count < ORDERBOOK_TOP_LEVELS; rank++) {
         if (lots[rank] == 0) continue;
@@ -571,10 +613,8 @@ static int32_t check_metrics(const orderbook_t *book, int32_t side) {
         expected.top.lots += lots[rank];
         expected.top.worst_ticks = tick;
         value += notional(price_grid_tick_to_price_e4(&book->grid, tick), lots[rank]);
-        if (expected.top.level_count == ORDERBOOK_TOP_LEVELS) worst_rank = rank;
     }
     depth_set_value(&expected.top, value);
-    if (worst_rank != book->sides[side].top_worst_rank) return BROKEN_METRICS;
     return memcmp(&expected, metrics, sizeof expected) == 0 ? 0 : BROKEN_METRICS;
 }
 
@@ -582,9 +622,11 @@ int32_t orderbook_check(const orderbook_t *book) {
     if (book == NULL || book->magic != ORDERBOOK_MAGIC || book->reserved != 0 ||
         price_grid_check(&book->grid) != ORDERBOOK_OK || book->grid.tick_count != book->tick_count)
         return BROKEN_HEADER;
-    const int64_t *price_e4 = row_const(book, ROW_PRICE_E4);
     for (int32_t tick = 0; tick < book->tick_count; tick++)
-        if (price_e4[tick] != price_grid_tick_to_price_e4(&book->grid, tick)) return BROKEN_PRICES;
+        for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++)
+            if (row_const(book, ROW_PRICE_E4 + side)[rank_of(book, side, tick)] !=
+                price_grid_tick_to_price_e4(&book->grid, tick))
+                return BROKEN_PRICES;
     for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
         int32_t broken = check_levels(book, side);
         if (broken == 0) broken = check_metrics(book, side);

@@ -8,7 +8,7 @@
  * Memory, one block owned by the caller (orderbook_bytes(tick_count) long, 8-byte aligned):
  *
  *   orderbook_t  | header, grid, metrics, per side: totals and bitmap
- *   cells[]      | bid lots [n] | ask lots [n] | own bid lots [n] | own ask lots [n] | price in e4 [n]
+ *   cells[]      | bid lots | ask lots | own bid lots | own ask lots | bid prices | ask prices |, n words each
  *
  * Inside, both sides are stored best-first: a *rank* counts upwards from the best conceivable price of its side
  * (ask: rank = tick, bid: rank = last tick - tick), so one code path serves both and "better" is always "lower".
@@ -138,8 +138,8 @@ typedef struct {
 /* Private to the kernel: occupancy by rank (bit set = level has size) and its summary (bit set = word not 0). */
 typedef struct {
     int64_t lots_sum;
-    int32_t top_worst_rank; /* rank of the third best level; INT32_MAX with fewer than three */
     int32_t level_count;
+    int32_t reserved; /* 0 */
     uint64_t summary[3];
     uint64_t occupied[157];
 } book_side_t;
@@ -261,7 +261,8 @@ _Static_assert(offsetof(price_grid_t, segments) == 8, "price_grid_t is part of t
 _Static_assert(sizeof(book_delta_t) == 16, "four deltas per cache line");
 _Static_assert(sizeof(book_level_t) == 16, "no hidden padding");
 _Static_assert(sizeof(book_depth_t) == 32, "no hidden padding");
-_Static_assert(sizeof(book_metrics_t) == 80, "no hidden padding");
+_Static_assert(sizeof(book_metrics_t) == 2 * sizeof(book_side_metrics_t), "bid and ask follow each other");
+_Static_assert(sizeof(book_side_metrics_t) == 40, "no hidden padding");
 _Static_assert(ORDERBOOK_BITMAP_WORDS * 64 >= PRICE_GRID_TICKS_MAX, "one bit per tick");
 _Static_assert(ORDERBOOK_SUMMARY_WORDS * 64 >= ORDERBOOK_BITMAP_WORDS, "one bit per bitmap word");
 _Static_assert(sizeof(((book_side_t *)0)->occupied) == ORDERBOOK_BITMAP_WORDS * 8, "cdef repeats the length");

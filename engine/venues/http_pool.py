@@ -71,12 +71,12 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
-        self._head_bytes = 0
         self._start_answer()
 
     def _start_answer(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
+        self._header_bytes = 0  # of headers read whole
+        self._unparsed_bytes = 0  # received while the head was not whole
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._retry_after_s: float | None = None
@@ -122,14 +122,14 @@ class _Connection(asyncio.Protocol):
             self.abort()
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            self._unparsed_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(f"answer is not HTTP/1.1: {error}")
             self.abort()
             return
-        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+        if max(self._header_bytes, self._unparsed_bytes if self._in_head else 0) > HEAD_BYTES_MAX:
             self._fail(f"answer's head exceeds {HEAD_BYTES_MAX} bytes")
             self.abort()
 
@@ -147,6 +147,7 @@ class _Connection(asyncio.Protocol):
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
         lowered = name.lower()
         if lowered == b"retry-after" and value.isdigit():
             self._retry_after_s = float(value)
@@ -169,6 +170,8 @@ class _Connection(asyncio.Protocol):
         if status < 200:  # an interim answer: the real one follows
             self._start_answer()
             return
+        if self._header_bytes > HEAD_BYTES_MAX:
+            return  # data_received() refuses it
         if not self._parser.should_keep_alive():
             self.reusable = False
         answer, self._answer = self._answer, None

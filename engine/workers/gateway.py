@@ -53,9 +53,12 @@ _SLOW_PASS_NS: Final = 10_000_000
 _RETRY_S_MIN: Final = 0.1
 _RETRY_S_MAX: Final = 2.0
 _PASSES_MAX: Final = 16  # over the rings in one callback, then timers and replies get their turn
-_LAST_POLL_S: Final = 2.0
 
 _CANCELS: Final = frozenset({OrderKind.CANCEL, OrderKind.BATCH_CANCEL})
+
+
+class NotCleanError(Exception):
+    """The orderly stop ran out of time."""
 
 
 class Gateway:
@@ -78,17 +81,18 @@ class Gateway:
         self._rebuilding = False
 
     async def run(self) -> None:
-        """From attach to the last answer. FundingError and ConfigError: this account cannot trade."""
+        """From attach to the last answer. FundingError: this account cannot trade. NotCleanError."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         if self._proc.stopping:
             self._stop.set()
         self._context.spawn(self._tick())
-        self._context.spawn(self._start())
+        start = self._context.spawn(self._start())
         self._context.failed.add_done_callback(lambda _: self._stop.set())
         await self._stop.wait()
         if self._context.failed.done():
             await self._context.failed  # raises
+        start.cancel()
         await self._finish()
 
     # -- start
@@ -96,19 +100,20 @@ class Gateway:
     async def _start(self) -> None:
         """Recovery, the same after a first start and after a kill -9."""
         await self._persist("account", self._funds.check_account)
-        self._context.spawn(self._trades.run())
         markets = list(self._context.markets.values())
         await asyncio.gather(*(self._recover(market) for market in markets))
         await self._persist("strangers", self._trades.know_strangers)
+        # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
+        self._context.spawn(self._trades.run())
+        await asyncio.gather(*(self._admit(market) for market in markets if market.funded))
         await self._persist("statuses", self._truth.read_statuses)
-        for market in markets:
-            self._context.reports_of(market).cash(market)
         self._context.spawn(self._truth.watch_status())
         self._context.spawn(self._truth.look_for_strays())
         if self._bell >= 0:
             asyncio.get_running_loop().add_reader(self._bell, self._on_bell)
         gc.collect()
         gc.freeze()  # what lives as long as the process is never looked at again
+        self._pass()  # what was asked of an earlier life is refused, not carried out late
         self._context.admitting = True
         self._started = True
         self._proc.set_state(lib.PROCESS_RUNNING)
@@ -129,15 +134,15 @@ class Gateway:
         await self._persist("market", read_rules)
         await self._sweeper.clear_left_overs(market)
         try:
-            await self._open(market)
+            await self._persist("funds", lambda: self._funds.open(market))
         except MarketClosedError:
             _log.warning("market_not_open", market=market.market_id, status=market.status.name)
             self._context.spawn(self._open_later(market))
 
-    async def _open(self, market: GatewayMarket) -> None:
-        await self._persist("funds", lambda: self._funds.open(market))
+    async def _admit(self, market: GatewayMarket) -> None:
         await self._read_position(market)
         market.admit()
+        self._context.reports_of(market).cash(market)
 
     async def _read_position(self, market: GatewayMarket) -> None:
         delay_s = _RETRY_S_MIN
@@ -150,10 +155,10 @@ class Gateway:
         while True:
             await asyncio.sleep(self._proc.config.venue.status_poll_interval_ms / 1_000)
             try:
-                await self._open(market)
+                await self._persist("funds", lambda: self._funds.open(market))
             except MarketClosedError:
                 continue
-            self._context.reports_of(market).cash(market)
+            await self._admit(market)
             return
 
     async def _persist(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
@@ -285,16 +290,18 @@ class Gateway:
     # -- stop
 
     async def _finish(self) -> None:
-        """No new orders; everything off; the venue's list empty; the last fills told."""
+        """No new orders; everything off; the venue's list empty; the last fills told. NotCleanError."""
         self._proc.set_state(lib.PROCESS_STOPPING)
         self._context.admitting = False
-        if self._started:
-            await self._sweeper.empty()
-            try:
-                async with asyncio.timeout(_LAST_POLL_S):
+        try:
+            async with asyncio.timeout(self._proc.config.engine.stop_timeout_ms / 1_000):
+                # before the venue has answered at all, nothing of this life can be live there
+                if any(market.rules is not None for market in self._context.markets.values()):
+                    await self._sweeper.empty()
+                if self._started:
                     await self._trades.caught_up()
-            except TimeoutError:
-                _log.error("last_trade_poll_failed")
+        except TimeoutError:
+            raise NotCleanError("the venue has not confirmed that nothing is live") from None
         self._context.publish_counters()
         await self._context.close()
         _log.info("stopped", **structs.asdict(self._context.counts), requests=self._context.rest.requests)
@@ -340,6 +347,9 @@ def main() -> int:
     except ArenaError as error:
         print(f"engine.workers.gateway: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except NotCleanError as error:
+        print(f"engine.workers.gateway: not a clean stop: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -156,7 +156,7 @@ class MarketFunds:
             await self._supply(market, self._new_pending(market, "mint", pairs))
 
     async def _deposit(self, market: GatewayMarket, amount_cents: int) -> None:
-        before_cents = (await self._context.rest.balance()).available_balance_cents
+        before_cents = await self._available_cents()
         delay_s = _RETRY_S_MIN
         while True:
             outcome = await self._context.rest.deposit(amount_cents)
@@ -168,9 +168,17 @@ class MarketFunds:
                 )
             await asyncio.sleep(delay_s)
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
-            now_cents = (await self._context.rest.balance()).available_balance_cents
-            if now_cents >= before_cents + amount_cents:
+            if await self._available_cents() >= before_cents + amount_cents:
                 return
+
+    async def _available_cents(self) -> int:
+        """Free cash of the account, asked for until the venue says it: a step of a deposit is not redone."""
+        while True:
+            try:
+                return (await self._context.rest.balance()).available_balance_cents
+            except ReadError as error:
+                _log.warning("balance_read_failed", reason=str(error))
+                await asyncio.sleep(_RETRY_S_MAX)
 
     async def _cash_from_ledger(self, market: GatewayMarket) -> None:
         """Sum of the market's ledger rows: what came in minus what went out, freezes apart (invariant 11)."""

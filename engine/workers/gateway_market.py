@@ -10,6 +10,7 @@ Writes: live-order rows and account row of its market slot.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from collections import OrderedDict, deque
 from typing import Final
@@ -22,7 +23,6 @@ from engine.arena import Arena, cell, check, padded, unpadded
 from engine.config import QuoteConfig, market_from_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
 from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
-from engine.quoting.funding import book_price_cents, book_side
 from engine.quoting.inventory import Stock, apply_trade, buy_freeze_cents
 from engine.risk.pretrade import Candidate, Standing
 from engine.risk.rate import TokenBucket
@@ -55,6 +55,9 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     intent: int
     client_order_id: str
     created_ms: int
+    side: Side  # of the YES book
+    book_price_cents: int  # YES terms
+    frozen_cents: int = 0  # cash a BUY holds
     acked_mono_ns: int = 0
     replaces: LiveOrder | None = None
     venue_order_id: str = ""
@@ -62,14 +65,6 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     busy: bool = True
     sent: bool = False
     announced: bool = False
-
-    @property
-    def side(self) -> Side:
-        return book_side(self.outcome, self.direction)
-
-    @property
-    def book_price_cents(self) -> int:
-        return book_price_cents(self.outcome, self.price_cents)
 
     @property
     def filled(self) -> int:
@@ -127,6 +122,7 @@ class GatewayMarket:
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
         self.quote: Final[QuoteConfig] = market_from_json(arena.config_bytes(slot)[1]).quote
+        self._arena: Final = arena  # pointers below are into its mapping
         self._market = arena.market(slot)
         self._kill_word = arena.kill_market(slot)
         self._kill_global = arena.kill_global()
@@ -335,6 +331,8 @@ class GatewayMarket:
             intent=intent,
             client_order_id=client_order_id,
             created_ms=created_ms,
+            side=candidate.side,
+            book_price_cents=candidate.book_price_cents,
         )
         self.orders[order.slot] = order
         self.by_client_id[client_order_id] = order
@@ -416,7 +414,7 @@ class GatewayMarket:
         row.quantity = order.quantity
         row.remaining = order.remaining
         row.created_ms = order.created_ms
-        row.frozen_cents = self._frozen_cents(order)
+        row.frozen_cents = order.frozen_cents = self._frozen_cents(order)
         row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
         row.client_order_id = padded(order.client_order_id, lib.VENUE_ID_BYTES)
         lib.live_order_write(ffi.addressof(self._market.live_orders[order.slot]), row)
@@ -459,22 +457,27 @@ class GatewayMarket:
         assert self.rules is not None
         own_bid, own_ask, side_orders, market_orders = 0, PAIR_CENTS, 0, 0
         sell_committed, buy_committed_cents = 0, 0
-        replaced = order.replaces
+        replaced, side, outcome = order.replaces, order.side, order.outcome
         for other in self.orders.values():
             if other is order or other is replaced or (not other.sent and other.number > order.number):
                 continue
-            if other.side == Side.BID:
+            if other.side is Side.BID:
                 own_bid = max(own_bid, other.book_price_cents)
             else:
                 own_ask = min(own_ask, other.book_price_cents)
-            if other.replaces is None or other.replaces.gone():  # a replace counts once
+            # a replace counts once: as its old order while that one is there
+            old = None if other.replaces is None or other.replaces.gone() else other.replaces
+            if old is None:
                 market_orders += 1
-                side_orders += other.side == order.side
-            if other.direction == Direction.SELL:
-                if other.outcome == order.outcome:
-                    sell_committed += self._shares_beyond_replaced(other)
-            else:
-                buy_committed_cents += self._cents_beyond_replaced(other)
+                side_orders += other.side is side
+            # the old order's shares or cash serve the new one, unless the outcome is unknown: then both count
+            if old is not None and (other.state == lib.LIVE_UNKNOWN or old.direction is not other.direction):
+                old = None
+            if other.direction is Direction.BUY:
+                buy_committed_cents += max(0, other.frozen_cents - (old.frozen_cents if old else 0))
+            elif other.outcome is outcome:
+                shared = old.remaining if old is not None and old.outcome is outcome else 0
+                sell_committed += max(0, other.remaining - shared)
         stock = self.stock
         return Standing(
             now_mono_ns=now_mono_ns,
@@ -499,32 +502,18 @@ class GatewayMarket:
             tokens=tokens,
         )
 
-    def _shares_beyond_replaced(self, order: LiveOrder) -> int:
-        old = order.replaces
-        shared = old is not None and not old.gone() and order.state != lib.LIVE_UNKNOWN
-        if shared and old is not None and old.direction == Direction.SELL and old.outcome == order.outcome:
-            return max(0, order.remaining - old.remaining)
-        return order.remaining
-
-    def _cents_beyond_replaced(self, order: LiveOrder) -> int:
-        old = order.replaces
-        shared = old is not None and not old.gone() and order.state != lib.LIVE_UNKNOWN
-        if shared and old is not None and old.direction == Direction.BUY:
-            return max(0, self._frozen_cents(order) - self._frozen_cents(old))
-        return self._frozen_cents(order)
-
 
 def client_order_id(
     market_id: str, outcome: Outcome, direction: Direction, *, unix_ms: int, sequence: int
 ) -> str:
     """§2.3: the plain form; where that is too long, ``m`` and 16 hex digits of SHA-256 name the market."""
-    for market in (market_id, short_market_id(market_id)):
-        text = f"amm_{market}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
-        if len(text) <= CLIENT_ID_CHARS_MAX:
-            return text
-    raise AssertionError(f"client order id of {len(text)} characters: {text}")
+    text = f"amm_{market_id}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
+    if len(text) <= CLIENT_ID_CHARS_MAX:
+        return text
+    return f"amm_{short_market_id(market_id)}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
 
 
+@functools.cache
 def short_market_id(market_id: str) -> str:
     """Stand-in of fixed length for a market id in keys that hold at most 64 characters."""
     return "m" + hashlib.sha256(market_id.encode()).hexdigest()[:16]

@@ -31,6 +31,7 @@ _TRIES: Final = 5
 _QUIET_S_MAX: Final = 5.0
 _RETRY_S: Final = 0.5
 _STRAY_CHECK_S: Final = 2.0
+_CASH_TOLERANCE_CENTS: Final = 200  # §7.5
 _STATUS_AGE_NS_MAX: Final = 30_000_000_000
 
 
@@ -42,6 +43,8 @@ class VenueTruth:
         self._trades: Final = trades
         self._desk: Final = desk
         self._sweeper: Final = sweeper
+        self._comparing = False
+        self._unallocated_cents: int | None = None  # the account's cash that no market holds
         self._wanted: Final[dict[int, Intent | None]] = {}  # syncs asked for, by market slot; None: by us
 
     # -- sync
@@ -69,6 +72,7 @@ class VenueTruth:
             if self._wanted[market.slot] is not intent:
                 continue
             del self._wanted[market.slot]
+            self._context.spawn(self._compare_cash())
             reports = self._context.reports_of(market)
             reports.sync(
                 market,
@@ -128,6 +132,35 @@ class VenueTruth:
                 ours=[stock.yes_volume, stock.no_volume],
                 venue=[yes_volume, no_volume],
             )
+
+    async def _compare_cash(self) -> None:
+        """D17: the markets' shares of the cash add up to the account's, plus what belongs to no market."""
+        if self._comparing:
+            return
+        self._comparing = True
+        try:
+            before = self._booked()
+            balance = await self._context.rest.balance()
+            await self._trades.caught_up()
+            if self._booked() == before and not any(m.supply_busy for m in self._context.markets.values()):
+                self._note_cash(balance.available_balance_cents + balance.frozen_balance_cents)
+        except ReadError as error:
+            _log.warning("balance_read_failed", reason=str(error))
+        finally:
+            self._comparing = False
+
+    def _booked(self) -> list[tuple[str, int, bool]]:
+        """Changes when anything that moves cash is booked in any market."""
+        return [(m.cursor, m.supplies, m.funded) for m in self._context.markets.values()]
+
+    def _note_cash(self, account_cents: int) -> None:
+        unallocated_cents = account_cents - sum(m.stock.cash_cents for m in self._context.markets.values())
+        known = self._unallocated_cents
+        self._unallocated_cents = unallocated_cents
+        if known is not None and known != unallocated_cents:
+            drift_cents = unallocated_cents - known
+            tell = _log.error if abs(drift_cents) > _CASH_TOLERANCE_CENTS else _log.warning
+            tell("cash_drift", cents=drift_cents, account_cents=account_cents)
 
     # -- strays
 

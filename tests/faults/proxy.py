@@ -101,18 +101,19 @@ class FaultProxy:
         self._ready.set()
         self._loop.run_forever()
         server.close()
-        for task in asyncio.all_tasks(self._loop):
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             upstream = await asyncio.open_connection("127.0.0.1", self._upstream_port)
             while True:
                 request = await _message(reader)
-                if not await self._one(request, upstream, writer):
+                if not await self._one(request, upstream, writer, reader):
                     break
         for each in (writer, upstream[1] if upstream else None):
             if each is not None:
@@ -123,15 +124,17 @@ class FaultProxy:
         request: bytes,
         upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         client: asyncio.StreamWriter,
+        client_gone: asyncio.StreamReader,
     ) -> bool:
-        """Handles one request; False ends the connection."""
+        """Handles one request; False ends the connection. Silence lasts until the client hangs up."""
         method, path, _ = request.split(b" ", 2)
         fault = self.rule(method.decode(), path.decode())
         self.counts[fault] += 1
         if fault == Fault.DROP_REQUEST:
             return False
         if fault == Fault.STALL_REQUEST:
-            await asyncio.sleep(3_600)
+            await client_gone.read()
+            return False
         if fault in {Fault.UNAUTHORIZED, Fault.TOO_MANY, Fault.UNAVAILABLE}:
             client.write(_canned(fault))
             await client.drain()
@@ -143,7 +146,8 @@ class FaultProxy:
             case Fault.PASS:
                 client.write(reply)
             case Fault.STALL_REPLY:
-                await asyncio.sleep(3_600)
+                await client_gone.read()
+                return False
             case Fault.CUT_REPLY:
                 client.write(reply[: len(reply) // 2])
                 await client.drain()

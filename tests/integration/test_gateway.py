@@ -31,29 +31,44 @@ PAIRS = 2_500
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
+    """The exchange of the gateway that is shared by all tests that leave it alive."""
     started = Exchange(tmp_path_factory.mktemp("exchange"))
     yield started
     started.end()
 
 
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, exchange: Exchange) -> Iterator[GatewayRig]:
+    made = GatewayRig(tmp_path_factory.mktemp("rig"), exchange.url)
+    made.start_gateway()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quoter(rig: GatewayRig) -> Iterator[Quoter]:
+    """The shared gateway's quoter, with no order live and nothing told yet."""
+    quoter = rig.quoters[0]
+    yield quoter
+    quoter.ask(OrderKind.BATCH_CANCEL, scope=lib.SCOPE_ALL)
+    until(lambda: not rig.live_rows(), "no order left by the test")
+    quoter.sync()
+    quoter.records.clear()
+
+
 @pytest.fixture
 def fresh_exchange(tmp_path: Path) -> Iterator[Exchange]:
+    """An exchange of the test's own: two gateways on one account would take each other's orders off."""
     started = Exchange(tmp_path)
     yield started
     started.end()
 
 
 @pytest.fixture
-def rig(tmp_path: Path, exchange: Exchange) -> Iterator[GatewayRig]:
-    made = GatewayRig(tmp_path, exchange.url)
+def fresh_rig(tmp_path: Path, fresh_exchange: Exchange) -> Iterator[GatewayRig]:
+    made = GatewayRig(tmp_path, fresh_exchange.url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def quoter(rig: GatewayRig) -> Quoter:
-    rig.start_gateway()
-    return rig.quoters[0]
 
 
 def books_agree(rig: GatewayRig, exchange: Exchange) -> bool:
@@ -98,16 +113,16 @@ def test_a_first_start_funds_each_market_and_answers_sync(tmp_path: Path, fresh_
 
 
 def test_a_market_that_runs_already_is_not_funded_twice(
-    tmp_path: Path, rig: GatewayRig, exchange: Exchange
+    tmp_path: Path, fresh_rig: GatewayRig, fresh_exchange: Exchange
 ) -> None:
-    rig.start_gateway()
-    funded = exchange.cash_cents()
+    fresh_rig.start_gateway()
+    funded = fresh_exchange.cash_cents()
     other_run = tmp_path / "another run"
     other_run.mkdir()
-    second = GatewayRig(other_run, exchange.url)
+    second = GatewayRig(other_run, fresh_exchange.url)
     try:
         second.start_gateway()
-        assert second.account().cash_cents == exchange.cash_cents() == funded
+        assert second.account().cash_cents == fresh_exchange.cash_cents() == funded
     finally:
         second.close()
 
@@ -127,18 +142,18 @@ def test_without_the_admin_route_it_deposits_and_mints(tmp_path: Path) -> None:
 
 
 def test_orders_of_an_earlier_life_are_taken_off_before_anything_else(
-    rig: GatewayRig, exchange: Exchange
+    fresh_rig: GatewayRig, fresh_exchange: Exchange
 ) -> None:
-    if exchange.position()["yes"]["volume"] == 0:
-        exchange.amm.post(
+    if fresh_exchange.position()["yes"]["volume"] == 0:
+        fresh_exchange.amm.post(
             "admin/amm/start",
             {"market_id": MARKET, "initial_budget_cents": FUNDING_CENTS, "initial_price_cents": 50},
         )
     for price in (60, 61, 62):
-        exchange.amm.post(
+        fresh_exchange.amm.post(
             "orders",
             {
-                "client_order_id": f"earlier-{price}-{rig.arena.epoch}",
+                "client_order_id": f"earlier-{price}-{fresh_rig.arena.epoch}",
                 "market_id": MARKET,
                 "side": "YES",
                 "direction": "SELL",
@@ -146,8 +161,8 @@ def test_orders_of_an_earlier_life_are_taken_off_before_anything_else(
                 "quantity": 10,
             },
         )
-    rig.start_gateway()
-    assert exchange.live() == []
+    fresh_rig.start_gateway()
+    assert fresh_exchange.live() == []
 
 
 @pytest.mark.parametrize("case", ["netting", "password_mode", "no_password", "unknown_market"])
@@ -304,13 +319,13 @@ def test_a_taker_order_of_ours_is_filled_by_the_same_path(
     assert books_agree(rig, exchange)
 
 
-def test_the_feeds_trade_count_brings_the_poll_forward(tmp_path: Path, exchange: Exchange) -> None:
-    rig = GatewayRig(tmp_path, exchange.url, trade_poll_interval_ms=60_000)
+def test_the_feeds_trade_count_brings_the_poll_forward(tmp_path: Path, fresh_exchange: Exchange) -> None:
+    rig = GatewayRig(tmp_path, fresh_exchange.url, trade_poll_interval_ms=60_000)
     try:
         rig.start_gateway()
         quoter = rig.quoters[0]
         quoter.live(YES, SELL, 55, 10)
-        exchange.trader().buy(MARKET, "YES", 55, 10)
+        fresh_exchange.trader().buy(MARKET, "YES", 55, 10)
         lib.cell_add(cell(rig.arena.market(0).top, "trade_count"), 1)
         lib.bell_ring(rig.arena.process(lib.PROCESS_GATEWAY), rig.gateway_bell)
         quoter.expect(ExecutionKind.FILLED)
@@ -334,30 +349,30 @@ def test_replacing_a_partly_filled_order_ends_it_and_makes_no_new_one(
 
 
 def test_a_fill_nobody_has_told_of_yet_comes_before_the_cancel_it_preceded(
-    tmp_path: Path, exchange: Exchange
+    tmp_path: Path, fresh_exchange: Exchange
 ) -> None:
-    rig = GatewayRig(tmp_path, exchange.url, trade_poll_interval_ms=60_000)
+    rig = GatewayRig(tmp_path, fresh_exchange.url, trade_poll_interval_ms=60_000)
     try:
         rig.start_gateway()
         quoter = rig.quoters[0]
         order = quoter.live(YES, SELL, 56, 100)
-        exchange.trader().buy(MARKET, "YES", 56, 30)
+        fresh_exchange.trader().buy(MARKET, "YES", 56, 30)
         intent = quoter.cancel(order)
         gone = quoter.expect(ExecutionKind.CANCELLED, intent=intent)
         assert gone["quantity"] == 70
         kinds = [r["kind"] for r in quoter.records if r["live_slot"] == order["live_slot"]]
         assert kinds == [ExecutionKind.ACKED, ExecutionKind.FILL, ExecutionKind.CANCELLED]
         order = quoter.live(YES, SELL, 56, 10)
-        exchange.trader().buy(MARKET, "YES", 56, 10)
+        fresh_exchange.trader().buy(MARKET, "YES", 56, 10)
         intent = quoter.cancel(order)
         assert quoter.refusal(intent) == 4006
         assert quoter.of(ExecutionKind.FILLED, venue_order_id=order["venue_order_id"])
         order = quoter.live(YES, SELL, 56, 10)
-        exchange.trader().buy(MARKET, "YES", 56, 10)
+        fresh_exchange.trader().buy(MARKET, "YES", 56, 10)
         intent = quoter.replace(order, 57, 10)
         assert quoter.refusal(intent) == 6003
         assert quoter.of(ExecutionKind.FILLED, venue_order_id=order["venue_order_id"])
-        assert books_agree(rig, exchange)
+        assert books_agree(rig, fresh_exchange)
     finally:
         rig.close()
 
@@ -366,6 +381,7 @@ def test_a_fill_nobody_has_told_of_yet_comes_before_the_cancel_it_preceded(
 
 
 def test_what_may_not_go_out_is_refused_at_once(rig: GatewayRig, quoter: Quoter, exchange: Exchange) -> None:
+    counted = rig.counter(GatewayCounter.REFUSED)
     quoter.live(YES, BUY, 45, 10)
     quoter.live(YES, SELL, 55, 10)
     refused = {
@@ -383,12 +399,13 @@ def test_what_may_not_go_out_is_refused_at_once(rig: GatewayRig, quoter: Quoter,
     for what, (intent, code) in refused.items():
         assert quoter.refusal(intent) == code, what
     assert len(exchange.live()) == 2
-    until(lambda: rig.counter(GatewayCounter.REFUSED) == len(refused), "refusals counted")
+    until(lambda: rig.counter(GatewayCounter.REFUSED) == counted + len(refused), "refusals counted")
 
 
 def test_a_fenced_workers_intents_are_dropped_and_its_orders_pulled(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
+    pulled = len(rig.logged("gateway", "market_pulled"))
     quoter.live(YES, SELL, 60, 10)
     quoter.raise_epoch()
     quoter.epoch -= 1
@@ -396,7 +413,7 @@ def test_a_fenced_workers_intents_are_dropped_and_its_orders_pulled(
     quoter.epoch += 1
     until(lambda: not exchange.live(), "orders of the fenced worker pulled")
     until(lambda: not rig.live_rows(), "rows freed")
-    until(lambda: rig.logged("gateway", "market_pulled"), "pull finished")
+    until(lambda: len(rig.logged("gateway", "market_pulled")) > pulled, "pull finished")
     quoter.live(YES, SELL, 62, 10)
     assert not quoter.of(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=stale)
     assert [order["original_price_cents"] for order in exchange.live()] == [62]
@@ -461,6 +478,7 @@ def test_rate_limits_hold_orders_back_and_never_cancels(tmp_path: Path) -> None:
 def test_a_stray_order_is_cancelled_and_one_lost_at_the_venue_is_told(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
+    strays = rig.counter(GatewayCounter.STRAYS)
     ours = quoter.live(YES, SELL, 60, 10)
     exchange.amm.post(
         "orders",
@@ -484,7 +502,7 @@ def test_a_stray_order_is_cancelled_and_one_lost_at_the_venue_is_told(
             "quantity": 1,
         },
     )
-    until(lambda: rig.counter(GatewayCounter.STRAYS) >= 1, "stray counted")
+    until(lambda: rig.counter(GatewayCounter.STRAYS) > strays, "stray counted")
     until(lambda: len(exchange.live()) == 1, "stray cancelled")
     exchange.amm.post(f"orders/{ours['venue_order_id']}/cancel", {})
     gone = quoter.expect(ExecutionKind.CANCELLED, live_slot=ours["live_slot"])
@@ -531,50 +549,50 @@ def test_mint_and_burn_are_booked_once_and_told(rig: GatewayRig, quoter: Quoter,
 # -- death and end
 
 
-def test_kill_9_loses_no_fill_and_leaves_no_order(rig: GatewayRig, exchange: Exchange) -> None:
-    first = rig.start_gateway()
-    quoter = rig.quoters[0]
+def test_kill_9_loses_no_fill_and_leaves_no_order(fresh_rig: GatewayRig, fresh_exchange: Exchange) -> None:
+    first = fresh_rig.start_gateway()
+    quoter = fresh_rig.quoters[0]
     orders = [quoter.live(YES, SELL, 50 + level, 10) for level in range(3)]
-    exchange.trader().buy(MARKET, "YES", 50, 4)
+    fresh_exchange.trader().buy(MARKET, "YES", 50, 4)
     quoter.expect(ExecutionKind.FILL)
-    rig.kill_gateway(first)
-    assert len(exchange.live()) == 3
-    exchange.trader().buy(MARKET, "YES", 51, 12)
-    rig.start_gateway()
-    assert exchange.live() == []
-    assert rig.live_rows() == []
+    fresh_rig.kill_gateway(first)
+    assert len(fresh_exchange.live()) == 3
+    fresh_exchange.trader().buy(MARKET, "YES", 51, 12)
+    fresh_rig.start_gateway()
+    assert fresh_exchange.live() == []
+    assert fresh_rig.live_rows() == []
     fills = quoter.of(ExecutionKind.FILL)
     by_order = {order["venue_order_id"]: 0 for order in orders}
     for fill in fills:
         by_order[fill["venue_order_id"]] += fill["quantity"]
     assert list(by_order.values()) == [10, 6, 0], "each fill once, those of the pause included"
-    assert books_agree(rig, exchange)
+    assert books_agree(fresh_rig, fresh_exchange)
     newer = quoter.live(YES, SELL, 60, 1)
-    ids = [order["client_order_id"] for order in exchange.orders()]
+    ids = [order["client_order_id"] for order in fresh_exchange.orders()]
     assert len(ids) == len(set(ids))
     assert newer["venue_order_id"]
 
 
-def test_sigterm_takes_everything_off_and_ends_well(rig: GatewayRig, exchange: Exchange) -> None:
-    process = rig.start_gateway()
-    quoter = rig.quoters[0]
+def test_sigterm_takes_everything_off_and_ends_well(fresh_rig: GatewayRig, fresh_exchange: Exchange) -> None:
+    process = fresh_rig.start_gateway()
+    quoter = fresh_rig.quoters[0]
     for level in range(5):
         quoter.live(YES, SELL, 60 + level, 10)
-    exchange.trader().buy(MARKET, "YES", 60, 3)
-    assert rig.stop_gateway(process) == 0
-    assert exchange.live() == []
-    assert rig.live_rows() == []
+    fresh_exchange.trader().buy(MARKET, "YES", 60, 3)
+    assert fresh_rig.stop_gateway(process) == 0
+    assert fresh_exchange.live() == []
+    assert fresh_rig.live_rows() == []
     assert sum(fill["quantity"] for fill in quoter.of(ExecutionKind.FILL)) == 3
-    assert rig.cash_cents() == exchange.cash_cents()
+    assert fresh_rig.cash_cents() == fresh_exchange.cash_cents()
 
 
-def test_a_gateway_whose_place_was_taken_ends_itself(rig: GatewayRig) -> None:
-    process = rig.start_gateway()
-    lib.cell_add(cell(rig.arena.process(lib.PROCESS_GATEWAY), "epoch"), 1)
+def test_a_gateway_whose_place_was_taken_ends_itself(fresh_rig: GatewayRig) -> None:
+    process = fresh_rig.start_gateway()
+    lib.cell_add(cell(fresh_rig.arena.process(lib.PROCESS_GATEWAY), "epoch"), 1)
     assert process.wait(10) == 75
 
 
-def test_it_waits_for_an_exchange_that_is_not_there_yet(tmp_path: Path, exchange: Exchange) -> None:
+def test_it_waits_for_an_exchange_that_is_not_there_yet(tmp_path: Path, fresh_exchange: Exchange) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         rig = GatewayRig(tmp_path, f"http://127.0.0.1:{reserved.getsockname()[1]}")
@@ -589,8 +607,8 @@ def test_it_waits_for_an_exchange_that_is_not_there_yet(tmp_path: Path, exchange
             rig.close()
 
 
-def test_the_process_hides_its_memory(rig: GatewayRig) -> None:
-    process = rig.start_gateway()
+def test_the_process_hides_its_memory(fresh_rig: GatewayRig) -> None:
+    process = fresh_rig.start_gateway()
     limits = Path(f"/proc/{process.pid}/limits").read_text()
     (core,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert core.split()[4:6] == ["0", "0"]

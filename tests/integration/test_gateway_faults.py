@@ -16,7 +16,7 @@ import pytest
 
 from engine._native import lib
 from engine.events import Direction, ExecutionKind, GatewayCounter, LocalReject, OrderKind, Outcome
-from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy
+from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
 from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
 from tests.integration.test_gateway import books_agree
 from tests.integration.worker_rig import until
@@ -33,39 +33,45 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
     started.end()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def proxy(exchange: Exchange) -> Iterator[FaultProxy]:
     with FaultProxy(exchange.port) as started:
         yield started
 
 
-@pytest.fixture
-def rig(tmp_path: Path, proxy: FaultProxy) -> Iterator[GatewayRig]:
-    made = GatewayRig(tmp_path, proxy.url, request_timeout_ms=DEADLINE_MS)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, proxy: FaultProxy) -> Iterator[GatewayRig]:
+    """One gateway for all tests that leave it alive."""
+    made = GatewayRig(tmp_path_factory.mktemp("running"), proxy.url, request_timeout_ms=DEADLINE_MS)
+    made.start_gateway()
     yield made
     made.close()
 
 
 @pytest.fixture
-def quoter(rig: GatewayRig) -> Quoter:
-    rig.start_gateway()
-    return rig.quoters[0]
+def quoter(running: GatewayRig, proxy: FaultProxy) -> Iterator[Quoter]:
+    """Its quoter, with no order live and nothing told yet; the proxy breaks nothing."""
+    yield running.quoters[0]
+    proxy.rule = pass_all
+    running.quoters[0].ask(OrderKind.BATCH_CANCEL, scope=lib.SCOPE_ALL)
+    until(lambda: not running.live_rows(), "no order left by the test")
+    running.quoters[0].sync()
+    running.quoters[0].records.clear()
 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_a_place_without_an_answer_makes_one_order(
-    rig: GatewayRig, proxy: FaultProxy, quoter: Quoter, exchange: Exchange, fault: Fault
+    running: GatewayRig, proxy: FaultProxy, quoter: Quoter, exchange: Exchange, fault: Fault
 ) -> None:
     proxy.fail_next("POST", "/orders", fault)
     intent = quoter.place(YES, SELL, 60, 7)
     unknown = quoter.expect(ExecutionKind.UNKNOWN, intent=intent)
-    assert [row["state"] for row in rig.live_rows()] != [lib.LIVE_ACTIVE]
+    assert [row["state"] for row in running.live_rows()] != [lib.LIVE_ACTIVE]
     acked = quoter.expect(ExecutionKind.ACKED, intent=intent)
     assert acked["live_slot"] == unknown["live_slot"]
     (at_venue,) = exchange.live()
     assert at_venue["id"] == acked["venue_order_id"]
-    assert rig.counter(GatewayCounter.RESENDS) >= 0
-    assert books_agree(rig, exchange)
+    assert books_agree(running, exchange)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +103,7 @@ def test_an_unknown_order_counts_as_live(proxy: FaultProxy, quoter: Quoter, exch
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_a_replace_without_an_answer_leaves_one_order(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
 ) -> None:
     old = quoter.live(YES, SELL, 60, 7)
     proxy.fail_next("POST", "/amm/orders/replace", fault)
@@ -107,7 +113,7 @@ def test_a_replace_without_an_answer_leaves_one_order(
     quoter.expect(ExecutionKind.CANCELLED, intent=intent, live_slot=old["live_slot"])
     (at_venue,) = exchange.live()
     assert (at_venue["id"], at_venue["original_price_cents"]) == (acked["venue_order_id"], 61)
-    assert len(rig.live_rows()) == 1
+    assert len(running.live_rows()) == 1
 
 
 @pytest.mark.parametrize(("fault", "happens"), [(Fault.LOSE_REPLY, True), (Fault.DROP_REQUEST, False)])
@@ -128,7 +134,7 @@ def test_a_replace_that_stays_without_an_answer_is_read_from_the_venue(
 
 
 def test_a_lost_6001_is_found_out(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
     old = quoter.live(YES, SELL, 56, 100)
     exchange.trader().buy(MARKET, "YES", 56, 30)
@@ -139,24 +145,24 @@ def test_a_lost_6001_is_found_out(
     assert (gone["live_slot"], gone["quantity"]) == (old["live_slot"], 70)
     assert sum(fill["quantity"] for fill in quoter.of(ExecutionKind.FILL)) == 30
     assert exchange.live() == []
-    assert rig.live_rows() == []
+    assert running.live_rows() == []
 
 
 @pytest.mark.parametrize("fault", [*AMBIGUOUS, Fault.TOO_MANY, Fault.UNAVAILABLE])
 def test_a_cancel_is_repeated_until_it_is_done(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
 ) -> None:
     order = quoter.live(YES, SELL, 60, 7)
     proxy.fail_next("POST", "/cancel", fault, fault)
     gone = quoter.expect(ExecutionKind.CANCELLED, intent=quoter.cancel(order))
     assert gone["quantity"] == 7
     assert exchange.live() == []
-    assert rig.live_rows() == []
+    assert running.live_rows() == []
 
 
 @pytest.mark.parametrize("fault", [*AMBIGUOUS, Fault.TOO_MANY, Fault.UNAVAILABLE])
 def test_a_batch_cancel_is_repeated_until_the_list_is_empty(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange, fault: Fault
 ) -> None:
     orders = [quoter.live(YES, SELL, 60 + level, 7) for level in range(3)]
     proxy.fail_next("POST", "/batch-cancel", fault, fault)
@@ -164,13 +170,13 @@ def test_a_batch_cancel_is_repeated_until_the_list_is_empty(
     for order in orders:
         quoter.expect(ExecutionKind.CANCELLED, live_slot=order["live_slot"], quantity=7)
     assert exchange.live() == []
-    assert rig.live_rows() == []
+    assert running.live_rows() == []
 
 
 @pytest.mark.parametrize("kind", [OrderKind.MINT, OrderKind.BURN])
 @pytest.mark.parametrize("fault", AMBIGUOUS)
 def test_a_mint_or_burn_without_an_answer_is_booked_once(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, kind: OrderKind, fault: Fault
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange, kind: OrderKind, fault: Fault
 ) -> None:
     before = exchange.position()["yes"]["volume"]
     proxy.fail_next("POST", "/amm/mint" if kind == OrderKind.MINT else "/amm/burn", fault, fault)
@@ -178,54 +184,23 @@ def test_a_mint_or_burn_without_an_answer_is_booked_once(
     quoter.expect(done, intent=quoter.ask(kind, quantity=5))
     change = exchange.position()["yes"]["volume"] - before
     assert change == (5 if kind == OrderKind.MINT else -5)
-    assert books_agree(rig, exchange)
-
-
-def test_a_mint_under_way_at_kill_9_is_booked_once(
-    proxy: FaultProxy, rig: GatewayRig, exchange: Exchange
-) -> None:
-    first = rig.start_gateway()
-    quoter = rig.quoters[0]
-    before = exchange.position()["yes"]["volume"]
-    proxy.fail_next("POST", "/amm/mint", Fault.STALL_REPLY)
-    quoter.ask(OrderKind.MINT, quantity=5)
-    until(lambda: exchange.position()["yes"]["volume"] == before + 5, "mint committed")
-    rig.kill_gateway(first)
-    assert list((rig.run_dir / "facts").iterdir())
-    rig.start_gateway()
-    assert exchange.position()["yes"]["volume"] == before + 5
-    assert list((rig.run_dir / "facts").iterdir()) == []
-    assert books_agree(rig, exchange)
-
-
-def test_an_order_in_flight_at_kill_9_does_not_survive(
-    proxy: FaultProxy, rig: GatewayRig, exchange: Exchange
-) -> None:
-    first = rig.start_gateway()
-    quoter = rig.quoters[0]
-    proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
-    quoter.place(YES, SELL, 60, 7)
-    until(lambda: len(exchange.live()) == 1, "order committed")
-    rig.kill_gateway(first)
-    rig.start_gateway()
-    assert exchange.live() == []
-    assert rig.live_rows() == []
-    assert books_agree(rig, exchange)
+    assert books_agree(running, exchange)
 
 
 def test_a_kill_word_stops_resends_and_the_order_that_arrived(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
+    resends = running.counter(GatewayCounter.RESENDS)
     proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
     intent = quoter.place(YES, SELL, 60, 7)
     until(lambda: len(exchange.live()) == 1, "order committed")
-    lib.cell_or(rig.arena.kill_market(0), lib.KILL_ADMIN)
-    lib.bell_ring(rig.arena.process(lib.PROCESS_GATEWAY), rig.gateway_bell)
+    lib.cell_or(running.arena.kill_market(0), lib.KILL_ADMIN)
+    lib.bell_ring(running.arena.process(lib.PROCESS_GATEWAY), running.gateway_bell)
     until(lambda: not exchange.live(), "pulled by the batch cancel")
     quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
-    until(lambda: not rig.live_rows(), "rows freed")
-    assert rig.counter(GatewayCounter.RESENDS) == 0
-    lib.cell_clear(rig.arena.kill_market(0), lib.KILL_ADMIN)
+    until(lambda: not running.live_rows(), "rows freed")
+    assert running.counter(GatewayCounter.RESENDS) == resends
+    lib.cell_clear(running.arena.kill_market(0), lib.KILL_ADMIN)
     assert len(exchange.orders()) == len({order["client_order_id"] for order in exchange.orders()})
 
 
@@ -255,7 +230,7 @@ def test_a_venue_that_limits_us_gets_no_orders_until_it_says_so(
 
 
 def test_failed_readings_are_no_answers(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
     order = quoter.live(YES, SELL, 60, 7)
     exchange.trader().buy(MARKET, "YES", 60, 2)
@@ -270,13 +245,13 @@ def test_failed_readings_are_no_answers(
     assert [listed["venue_order_id"] for listed in answer["orders"]] == [order["venue_order_id"]]
     assert not quoter.of(ExecutionKind.CANCELLED)
     assert len(exchange.live()) == 1
-    proxy.rule = lambda *_: Fault.PASS
-    assert books_agree(rig, exchange)
+    proxy.rule = pass_all
+    assert books_agree(running, exchange)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_random_faults_double_nothing_and_lose_nothing(
-    proxy: FaultProxy, rig: GatewayRig, quoter: Quoter, exchange: Exchange, seed: int
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange, seed: int
 ) -> None:
     rng = random.Random(seed)
     trader = exchange.trader(deposit_cents=10_000_000)
@@ -302,11 +277,11 @@ def test_random_faults_double_nothing_and_lose_nothing(
         else:
             trader.buy(MARKET, "YES", rng.randint(54, 65), rng.randint(1, 15))
         time.sleep(0.01)
-    proxy.rule = lambda *_: Fault.PASS
+    proxy.rule = pass_all
     answers = (ExecutionKind.ACKED, ExecutionKind.REJECTED, ExecutionKind.CANCELLED, ExecutionKind.FILLED)
     for intent in asked:
         quoter.expect(*answers, intent=intent)
-    assert books_agree(rig, exchange)
+    assert books_agree(running, exchange)
     answer = quoter.sync()
     listed = {order["venue_order_id"]: order["remaining"] for order in answer["orders"]}
     assert listed == {order["id"]: order["remaining_quantity"] for order in exchange.live()}
@@ -316,5 +291,68 @@ def test_random_faults_double_nothing_and_lose_nothing(
     assert max(acked.values()) == 1
     legs = Counter((fill["trade_id"], fill["book_side"]) for fill in quoter.of(ExecutionKind.FILL))
     assert max(legs.values()) == 1
-    assert not rig.logged("gateway", "position_drift")
-    assert not rig.logged("gateway", "fills_missing")
+    assert not running.logged("gateway", "position_drift")
+    assert not running.logged("gateway", "fills_missing")
+
+
+# -- kill -9 with a request under way: an exchange and a gateway of the test's own
+
+
+@pytest.fixture
+def own_exchange(tmp_path: Path) -> Iterator[Exchange]:
+    started = Exchange(tmp_path)
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def own_proxy(own_exchange: Exchange) -> Iterator[FaultProxy]:
+    with FaultProxy(own_exchange.port) as started:
+        yield started
+
+
+@pytest.fixture
+def rig(tmp_path: Path, own_proxy: FaultProxy) -> Iterator[GatewayRig]:
+    made = GatewayRig(tmp_path, own_proxy.url, request_timeout_ms=DEADLINE_MS)
+    yield made
+    made.close()
+
+
+def test_a_mint_under_way_at_kill_9_is_booked_once(
+    own_proxy: FaultProxy, rig: GatewayRig, own_exchange: Exchange
+) -> None:
+    first = rig.start_gateway()
+    before = own_exchange.position()["yes"]["volume"]
+    own_proxy.fail_next("POST", "/amm/mint", Fault.STALL_REPLY)
+    rig.quoters[0].ask(OrderKind.MINT, quantity=5)
+    until(lambda: own_exchange.position()["yes"]["volume"] == before + 5, "mint committed")
+    rig.kill_gateway(first)
+    assert list((rig.run_dir / "facts").iterdir())
+    rig.start_gateway()
+    assert own_exchange.position()["yes"]["volume"] == before + 5
+    assert list((rig.run_dir / "facts").iterdir()) == []
+    assert books_agree(rig, own_exchange)
+
+
+def test_an_order_in_flight_at_kill_9_does_not_survive(
+    own_proxy: FaultProxy, rig: GatewayRig, own_exchange: Exchange
+) -> None:
+    first = rig.start_gateway()
+    own_proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
+    rig.quoters[0].place(YES, SELL, 60, 7)
+    until(lambda: len(own_exchange.live()) == 1, "order committed")
+    rig.kill_gateway(first)
+    rig.start_gateway()
+    assert own_exchange.live() == []
+    assert rig.live_rows() == []
+    assert books_agree(rig, own_exchange)
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS)
+def test_a_start_without_an_answer_funds_once(
+    own_proxy: FaultProxy, rig: GatewayRig, own_exchange: Exchange, fault: Fault
+) -> None:
+    own_proxy.fail_next("POST", "/admin/amm/start", fault)
+    rig.start_gateway()
+    assert own_exchange.position()["yes"]["volume"] == 2_500
+    assert own_exchange.cash_cents() == rig.cash_cents() == 250_000

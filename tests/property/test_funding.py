@@ -27,7 +27,8 @@ def ladders(draw: st.DrawFn) -> tuple[list[Level], list[Level]]:
     bid = draw(st.integers(1, 97))
     ask = draw(st.integers(bid + 1, 99))
     bids = [
-        Level(price_cents=bid - i, quantity=draw(quantities)) for i in range(draw(st.integers(0, min(5, bid))))
+        Level(price_cents=bid - i, quantity=draw(quantities))
+        for i in range(draw(st.integers(0, min(5, bid))))
     ]
     asks = [
         Level(price_cents=ask + i, quantity=draw(quantities))
@@ -37,7 +38,10 @@ def ladders(draw: st.DrawFn) -> tuple[list[Level], list[Level]]:
 
 
 stocks = st.builds(
-    Stock, yes_volume=st.integers(0, 5_000), no_volume=st.integers(0, 5_000), cash_cents=st.integers(0, 400_000)
+    Stock,
+    yes_volume=st.integers(0, 5_000),
+    no_volume=st.integers(0, 5_000),
+    cash_cents=st.integers(0, 400_000),
 )
 rules = st.builds(
     FundingRules,
@@ -171,6 +175,8 @@ def test_a_book_that_shows_the_target_needs_nothing(
         )
         for index, order in enumerate(desired)
     ]
-    actions, waiting = diff(desired, live, stock=stock, taker_fee_bps=20, now_ms=1_000_000, max_age_ms=300_000)
+    actions, waiting = diff(
+        desired, live, stock=stock, taker_fee_bps=20, now_ms=1_000_000, max_age_ms=300_000
+    )
     assert actions == []
     assert not waiting

@@ -100,14 +100,14 @@ def test_what_never_rested_is_never_live() -> None:
         filled("9", "BUY", 55, 40),
         ("ORDER_CANCELLED", order_step("9", "BUY", 55, 40)),
     ]
-    assert folded([(100, taker)]).live_count == 0
+    assert folded([(100, taker)]).market(MARKET).live == {}
 
 
 def test_other_users_do_not_count() -> None:
     step = order_step("1", "BUY", 48, 100, user_id="somebody")
     position = {"user_id": "somebody", "market_id": MARKET, "yes": {"volume": 5}, "no": {"volume": 6}}
     fold = folded([(100, [("ORDER_RESTED", step), ("POSITION", position), ("USER", {"user_id": "x"})])])
-    assert fold.live_count == 0
+    assert fold.market(MARKET).live == {}
     assert (fold.market(MARKET).yes_volume, fold.market(MARKET).no_volume) == (0, 0)
 
 

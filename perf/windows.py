@@ -1,0 +1,137 @@
+"""Measuring on a machine that is not quiet: interleaved windows, a floor, and a stated rule for discarding.
+
+Contenders take turns, one window each per round, so that all of them meet the same weather. The first
+contender is the *floor*: work whose cost never changes. A round is discarded when its floor was more than
+``FLOOR_SLACK`` times the fastest floor of the run, or when this process was preempted more than
+``SWITCHES_MAX`` times in it; it is run again, up to ``ROUND_TRIES_MAX`` rounds. A contender's row is its
+best kept window: the one with the lowest p50.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+FLOOR_SLACK: Final = 1.15
+SWITCHES_MAX: Final = 20
+ROUND_TRIES_MAX: Final = 40
+
+Samples = npt.NDArray[np.float64]
+"""Cost of one item, one entry per timed chunk of items."""
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is measured, and a function that runs one window."""
+
+    who: str
+    window: Callable[[], Samples]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The best kept window of one contender, in the report's unit."""
+
+    who: str
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    max: float
+    throughput: float  # items per second
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a script prints; ``ratios`` has the keys that the issue and ``perf/README.md`` name."""
+
+    name: str
+    unit: str
+    rows: list[Row]
+    ratios: dict[str, float | None]
+    discarded: int
+    machine: dict[str, Any]
+    notes: list[str]
+
+
+def _row(who: str, samples: Samples) -> Row:
+    p50, p90, p99, p999 = (float(value) for value in np.percentile(samples, (50, 90, 99, 99.9)))
+    return Row(
+        who=who,
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        p999=p999,
+        max=float(samples.max()),
+        throughput=1e9 / float(samples.mean()),
+    )
+
+
+def _involuntary_switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[list[Row], int]:
+    """Rows in the order of ``contenders`` from ``rounds`` kept rounds, and how many rounds were discarded.
+
+    When the machine never grows quiet enough, the rows come from the quietest ``rounds`` of all that ran.
+    """
+    ran: list[tuple[float, int, list[Row]]] = []
+    for _ in range(ROUND_TRIES_MAX):
+        switches = _involuntary_switches()
+        rows = [_row(contender.who, contender.window()) for contender in contenders]
+        ran.append((rows[0].p50, _involuntary_switches() - switches, rows))
+        fastest = min(floor for floor, _, _ in ran)
+        kept = [entry for entry in ran if entry[0] <= fastest * FLOOR_SLACK and entry[1] <= SWITCHES_MAX]
+        if len(kept) >= rounds:
+            break
+    if len(kept) < rounds:
+        kept = sorted(ran, key=lambda entry: entry[:2])[:rounds]
+    best = [min((rows[i] for _, _, rows in kept), key=lambda row: row.p50) for i in range(len(contenders))]
+    return best, len(ran) - len(kept)
+
+
+def _first_line(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
+
+
+def machine() -> dict[str, Any]:
+    """What a number depends on: processor, cores, kernel, interpreter, compiler, commit, load."""
+    with open("/proc/cpuinfo") as cpuinfo:
+        model = next(
+            (line.split(":", 1)[1].strip() for line in cpuinfo if line.startswith("model name")), "unknown"
+        )
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "compiler": _first_line(os.environ.get("CC", "cc"), "--version"),
+        "commit": _first_line("git", "rev-parse", "--short", "HEAD"),
+        "load_1min": os.getloadavg()[0],
+    }
+
+
+def show(report: Report, *, as_json: bool) -> None:
+    """Print a table for a person, or one JSON object."""
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(report)))
+        return
+    print(f"{report.name}: {report.unit}; {report.discarded} rounds discarded")
+    print(f"  {'':44}{'p50':>10}{'p90':>10}{'p99':>10}{'p99.9':>10}{'max':>12}{'per second':>15}")
+    for row in report.rows:
+        numbers = f"{row.p50:10.1f}{row.p90:10.1f}{row.p99:10.1f}{row.p999:10.1f}{row.max:12.1f}"
+        print(f"  {row.who:44}{numbers}{row.throughput:15,.0f}")
+    for name, ratio in report.ratios.items():
+        print(f"  {name:44}{'not measured' if ratio is None else f'{ratio:.2f}':>10}")
+    for note in report.notes:
+        print(f"  note: {note}")

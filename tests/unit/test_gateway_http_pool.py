@@ -1,0 +1,210 @@
+"""The order gateway's HTTP: what was sent, what is lost, who goes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def with_server(
+    answer: Answer, use: Callable[[HttpPool], Coroutine[Any, Any, None]], **options: Any
+) -> None:
+    """Runs ``use`` with a pool to a server that handles each request's head with ``answer``."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                await answer(reader, writer)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pool = HttpPool(f"http://127.0.0.1:{port}", **{"connections": 4, "timeout_s": 1.0, **options})
+    try:
+        await use(pool)
+    finally:
+        pool.close()
+        server.close()
+
+
+def writes(data: bytes) -> Answer:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(data)
+
+    return answer
+
+
+async def silence(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+def test_an_answer_comes_back_whole() -> None:
+    body = b"x" * 300_000
+    head = b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nX-RateLimit-Reset: 99\r\nContent-Length: %d\r\n\r\n"
+
+    async def use(pool: HttpPool) -> None:
+        for _ in range(3):
+            reply = await pool.send(RequestClass.QUERY, GET)
+            assert isinstance(reply, Reply)
+            assert (reply.status, reply.body) == (429, body)
+            assert (reply.retry_after_s, reply.rate_reset_unix_s) == (7.0, 99)
+            assert reply.sent_mono_ns > 0
+
+    asyncio.run(with_server(writes(head % len(body) + body), use))
+
+
+def test_chunked_and_interim_answers_are_understood() -> None:
+    data = (
+        b"HTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    )
+
+    async def use(pool: HttpPool) -> None:
+        reply = await pool.send(RequestClass.QUERY, GET)
+        assert isinstance(reply, Reply)
+        assert (reply.status, reply.body) == (200, b"abcde")
+
+    asyncio.run(with_server(writes(data), use))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        silence,
+        hang_up,
+        writes(b"not http at all\r\n\r\n"),
+        writes(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        writes(b"HTTP/1.1 200 OK\r\nX: " + b"h" * 70_000 + b"\r\nContent-Length: 0\r\n\r\n"),
+        writes(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + b"b" * 9_000_000),
+    ],
+    ids=["silence", "hang up", "no http", "half", "endless head", "endless body"],
+)
+def test_what_was_sent_and_not_answered_is_lost(answer: Answer) -> None:
+    async def use(pool: HttpPool) -> None:
+        with pytest.raises(LostAnswerError) as lost:
+            await pool.send(RequestClass.ORDER, GET)
+        assert lost.value.sent_mono_ns > 0
+
+    asyncio.run(with_server(answer, use, timeout_s=0.5))
+
+
+def test_without_a_server_nothing_is_sent() -> None:
+    async def use(pool: HttpPool) -> None:
+        with pytest.raises(NotSentError):
+            await pool.send(RequestClass.ORDER, GET)
+
+    asyncio.run(use(HttpPool("http://127.0.0.1:1", connections=2, timeout_s=1.0)))
+
+
+def test_a_gate_that_objects_stops_the_bytes() -> None:
+    seen = []
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(1)
+        writer.write(OK)
+
+    async def use(pool: HttpPool) -> None:
+        assert await pool.send(RequestClass.ORDER, GET, gate=lambda: -3) == -3
+        assert seen == []
+        assert isinstance(await pool.send(RequestClass.ORDER, GET, gate=lambda: None), Reply)
+        assert seen == [1]
+
+    asyncio.run(with_server(answer, use))
+
+
+def test_a_connection_is_used_again_unless_the_server_ends_it() -> None:
+    peers = []
+
+    def answering(data: bytes) -> Answer:
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peers.append(writer.get_extra_info("peername"))
+            writer.write(data)
+
+        return answer
+
+    async def use(pool: HttpPool) -> None:
+        for _ in range(4):
+            await pool.send(RequestClass.QUERY, GET)
+
+    asyncio.run(with_server(answering(OK), use))
+    assert len(set(peers)) == 1
+    peers.clear()
+    asyncio.run(with_server(answering(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")), use))
+    assert len(set(peers)) == 4
+
+
+def test_an_answer_nobody_asked_for_meets_no_later_request() -> None:
+    async def use(pool: HttpPool) -> None:
+        for _ in range(3):
+            reply = await pool.send(RequestClass.QUERY, GET)
+            assert isinstance(reply, Reply)
+            assert reply.body == b"ok"
+
+    stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
+    asyncio.run(with_server(writes(OK + stray), use))
+
+
+def test_cancels_pass_waiting_orders_and_have_connections_kept_for_them() -> None:
+    answered: list[str] = []
+    held = asyncio.Event()
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        writer.write(OK)
+
+    async def use(pool: HttpPool) -> None:
+        async def one(name: str, request_class: RequestClass) -> None:
+            await pool.send(request_class, GET)
+            answered.append(name)
+
+        orders = [asyncio.create_task(one("order", RequestClass.ORDER)) for _ in range(12)]
+        queries = [asyncio.create_task(one("query", RequestClass.QUERY)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        cancels = [asyncio.create_task(one("cancel", RequestClass.CANCEL)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        held.set()
+        await asyncio.gather(*orders, *queries, *cancels)
+        # 4 connections: at most 3 orders were out when the cancels came, so one cancel went at once
+        last_cancel = max(index for index, name in enumerate(answered) if name == "cancel")
+        assert last_cancel < 8
+        assert answered[-1] == "query"
+
+    asyncio.run(with_server(answer, use, timeout_s=5.0))
+
+
+def test_a_request_given_up_while_waiting_leaves_room_for_others() -> None:
+    async def use(pool: HttpPool) -> None:
+        waiting = [asyncio.create_task(pool.send(RequestClass.ORDER, GET)) for _ in range(3)]
+        await asyncio.sleep(0.02)
+        for task in waiting[1:]:
+            task.cancel()
+        with pytest.raises(LostAnswerError):
+            await waiting[0]
+        with pytest.raises(LostAnswerError):
+            await pool.send(RequestClass.ORDER, GET)
+
+    asyncio.run(with_server(silence, use, connections=1, timeout_s=0.2))
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not http"):
+        HttpPool(url, connections=1, timeout_s=1.0)
