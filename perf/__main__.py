@@ -15,7 +15,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "perf" / "results"
-SCRIPTS: Final = ("book",)
+SCRIPTS: Final = ("book", "exchange")
 
 
 def interpreter() -> str:

@@ -108,17 +108,18 @@ class Batch:
         """One transaction; raises what the database says, or ValueError if balances were not as decided."""
         text, written = tables.batch_statement(frozenset(table.name for table in self._new))
         before, after = zip(*self._accounts.values(), strict=True) if self._accounts else ((), ())
-        async with connection.transaction():
-            moved = await connection.fetchval(
+        try:
+            await connection.fetchval(
                 text,
                 tables.encode_all(tables.ACCOUNTS, after),
                 tables.encode_all(tables.ACCOUNTS, before),
+                len(self._accounts),
                 *(tables.encode_all(table, self._new[table].values()) for table in written),
             )
-            if moved != len(self._accounts):
-                raise ValueError(
-                    f"{moved} of {len(self._accounts)} balances were as decided on, all is the rule"
-                )
+        except asyncpg.DivisionByZeroError as error:
+            raise ValueError(
+                f"balances of {', '.join(self._accounts)}: not all are what the batch was decided on"
+            ) from error
 
 
 class Store:

@@ -1,4 +1,4 @@
-"""A relay between exchange and PostgreSQL that can lose the answer to a COMMIT, and the session with it."""
+"""A relay between exchange and PostgreSQL that can lose the answer to a commit, and the session with it."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ from typing import Any
 
 from engine.paper.postgres import Database, Login
 
-COMMITTED = b"C\x00\x00\x00\x0bCOMMIT\x00"
-"""CommandComplete of a COMMIT, as the server sends it."""
+WRITTEN = b"C\x00\x00\x00\x0dSELECT 1\x00Z\x00\x00\x00\x05I"
+"""End of a batch's statement, as the server sends it: one row, committed, idle again."""
 
 
 class CommitLosingRelay:
@@ -56,7 +56,7 @@ class CommitLosingRelay:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if from_server and COMMITTED in data and self.lose_next_commit.is_set():
+                if from_server and WRITTEN in data and self.lose_next_commit.is_set():
                     self.lose_next_commit.clear()
                     return
                 writer.write(data)

@@ -250,6 +250,26 @@ def test_a_commit_whose_answer_is_lost_counts(relay: CommitLosingRelay) -> None:
         assert a.cash == (1_000_000 - 501, 501)
 
 
+def test_balances_that_somebody_else_moved_are_not_overwritten(venue: Venue) -> None:
+    (a,) = venue.people("A")
+    moved = f"UPDATE accounts SET available_balance = 77, version = version + 1 WHERE user_id = '{a.id}'"
+    run(execute(venue.database.owner, moved))
+    trader = Trader(f"http://{venue.host}:{venue.port}", "A", 1)
+    trader.token = a.token
+
+    async def place() -> int:
+        async with aiohttp.ClientSession() as session:
+            return (await trader.call(session, "POST", "/orders", a.terms("BUY YES 50x10")))[0]
+
+    assert asyncio.run(place()) == 500
+    ((balance,),) = run(
+        fetch(venue.database.owner, "SELECT available_balance FROM accounts WHERE user_id = $1", a.id)
+    )
+    assert balance == 77
+    assert asyncio.run(place()) == 422  # decided anew on the rows: 77 cents do not buy it
+    venue.compares_rows = False
+
+
 def test_two_exchanges_never_share_a_database(venue: Venue, tmp_path: Path) -> None:
     from engine.paper.postgres import DatabaseError
     from engine.paper.store import Store
