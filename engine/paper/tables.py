@@ -575,7 +575,7 @@ def batch_statement(names: frozenset[str]) -> tuple[str, tuple[Table, ...]]:
 
     ``$1`` and ``$2`` are known accounts after and before, ``$3`` is their number. Balances move only from
     what the batch was decided on. If any did not, the statement divides by zero, which undoes all of it; so
-    it is a transaction by itself and needs no BEGIN and COMMIT around it, which would be two round trips more.
+    it is a transaction by itself, without the two round trips more of BEGIN and COMMIT around it.
     """
     tables = tuple(table for table in TABLES if table.name in names)
     clauses = [f"accounts_moved AS ({_MOVE.format(after=1, before=2, names=_MOVE_NAMES)})"]
