@@ -101,6 +101,7 @@ class Gateway:
         """Recovery, the same after a first start and after a kill -9."""
         await self._persist("account", self._funds.check_account)
         markets = list(self._context.markets.values())
+        await asyncio.gather(*(self._sweeper.clear_left_overs(market) for market in markets))
         await asyncio.gather(*(self._recover(market) for market in markets))
         await self._persist("strangers", self._trades.know_strangers)
         # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
@@ -132,7 +133,6 @@ class Gateway:
             market.set_status(market_status(detail.status), lib.mono_now_ns())
 
         await self._persist("market", read_rules)
-        await self._sweeper.clear_left_overs(market)
         try:
             await self._persist("funds", lambda: self._funds.open(market))
         except MarketClosedError:

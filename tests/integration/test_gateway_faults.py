@@ -17,7 +17,7 @@ import pytest
 from engine._native import lib
 from engine.events import Direction, ExecutionKind, GatewayCounter, LocalReject, OrderKind, Outcome
 from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
-from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
+from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, Quoter
 from tests.integration.test_gateway import books_agree
 from tests.integration.worker_rig import until
 
@@ -356,3 +356,31 @@ def test_a_start_without_an_answer_funds_once(
     rig.start_gateway()
     assert own_exchange.position()["yes"]["volume"] == 2_500
     assert own_exchange.cash_cents() == rig.cash_cents() == 250_000
+
+
+def test_old_trades_are_not_applied_again_while_a_market_is_still_recovering(
+    tmp_path: Path, own_proxy: FaultProxy, own_exchange: Exchange
+) -> None:
+    rig = GatewayRig(tmp_path, own_proxy.url, markets=(MARKET, OTHER_MARKET), request_timeout_ms=DEADLINE_MS)
+    try:
+        first = rig.start_gateway()
+        trader = own_exchange.trader()
+        for quoter, market in zip(rig.quoters, (MARKET, OTHER_MARKET), strict=True):
+            quoter.live(YES, SELL, 55, 10)
+            trader.buy(market, "YES", 55, 10)
+            quoter.expect(ExecutionKind.FILLED)
+        rig.kill_gateway(first)
+        failures = iter(range(4))
+
+        def rule(method: str, path: str) -> Fault:
+            late = method == "GET" and "/trades" in path and OTHER_MARKET in path
+            return Fault.UNAVAILABLE if late and next(failures, None) is not None else Fault.PASS
+
+        own_proxy.rule = rule
+        rig.start_gateway()
+        assert next(failures, None) is None, "the second market was held back"
+        assert books_agree(rig, own_exchange)
+        for quoter in rig.quoters:
+            assert len(quoter.of(ExecutionKind.FILL)) == 1
+    finally:
+        rig.close()
