@@ -18,7 +18,7 @@ void feed_level(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t 
 
 /* The feed row has one writer, so a plain load and store is enough, and cheaper than a locked add. */
 static void count_up(atomic_u64 *cell, uint64_t value) {
-    ATOMIC_STORE(cell, ATOMIC_LOAD(cell, relaxed) + value, relaxed);
+    ATOMIC_STORE(cell, ATOMIC_LOAD(cell, RELAXED) + value, RELAXED);
 }
 
 /* The rest of the staged events: everything that the levels of one frame have in common. */
