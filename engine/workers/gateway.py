@@ -72,8 +72,8 @@ class Gateway:
         self._trades: Final = TradeFeed(context)
         self._desk: Final = OrderDesk(context, self._trades)
         self._sweeper: Final = Sweeper(context, self._trades, self._desk)
-        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper)
         self._funds: Final = MarketFunds(context, self._trades)
+        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper, self._funds)
         self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
         self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
         self._stop: Final = asyncio.Event()
