@@ -114,19 +114,19 @@ class Arena:
 
     @property
     def epoch(self) -> int:
-        return int(self.header.epoch)
+        return int(self.header.epoch.value)
 
     @property
     def market_slots(self) -> int:
-        return int(self.header.market_slots)
+        return int(self.header.market_slots.value)
 
     @property
     def worker_slots(self) -> int:
-        return int(self.header.worker_slots)
+        return int(self.header.worker_slots.value)
 
     @property
     def process_slots(self) -> int:
-        return int(self.header.process_slots)
+        return int(self.header.process_slots.value)
 
     def _at(self, pointer: CData, what: str, index: int) -> CData:
         if pointer == ffi.NULL:

@@ -196,6 +196,12 @@ def _check_quote(where: str, quote: QuoteConfig) -> None:
             f"{quote.learning_rate_min} and learning_rate_max={quote.learning_rate_max}",
         ),
         (
+            # n of the learning rate counts 256 trades at most: alpha must have reached its floor by then
+            16 * quote.learning_rate_min >= quote.base_learning_rate,
+            f"learning_rate_min={quote.learning_rate_min} must be at least a sixteenth of base_learning_rate="
+            f"{quote.base_learning_rate}",
+        ),
+        (
             quote.vol.sigma_min_cents < quote.vol.sigma_max_cents,
             f"vol.sigma_min_cents={quote.vol.sigma_min_cents} must be below vol.sigma_max_cents="
             f"{quote.vol.sigma_max_cents}",

@@ -251,6 +251,8 @@ class Demo:
         plan, stage = self._plan, self.stage
         self.say(f"starting in {stage.run_dir}")
         await stage.open_exchange(exchange_config(plan, stage.run_id, datetime.now(UTC)))
+        if plan.feed is None:
+            await self._open_traders()  # the engine finds a market that is alive
         await stage.open_engine(engine_config(plan, stage.url), market_count=len(plan.markets))
         price_range = None if plan.feed is None else FEED_PRICE_RANGE
         self._sampler = sampler = EngineSampler(stage.arena, price_range=price_range)
@@ -259,9 +261,7 @@ class Demo:
             what="every market quotes",
             watch=sampler.look,
         )
-        if plan.feed is None:
-            await self._open_traders()
-        else:
+        if plan.feed is not None:
             await self._open_crowd()
 
     async def _open_traders(self) -> None:

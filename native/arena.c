@@ -30,117 +30,161 @@ static uint64_t worker_execution_offset(void) {
 }
 static uint64_t worker_bytes(void) { return worker_execution_offset() + page_up(message_bytes(MESSAGE_RING_SLOTS)); }
 
-static void plan(arena_header_t *header, uint32_t market_slots, uint32_t worker_slots) {
-    header->market_slots = market_slots;
-    header->worker_slots = worker_slots;
-    header->process_slots = PROCESS_QUOTER_FIRST + worker_slots;
-    header->kill_offset = ARENA_PAGE_BYTES;
-    header->process_offset = header->kill_offset + page_up((1 + (uint64_t)market_slots) * CACHE_LINE_BYTES);
-    header->process_stride = page_up(sizeof(process_row_t));
-    header->worker_offset = header->process_offset + header->process_slots * header->process_stride;
-    header->worker_stride = worker_bytes();
-    header->command_offset = header->worker_offset + worker_slots * header->worker_stride;
-    header->command_stride = page_up(message_bytes(COMMAND_RING_SLOTS));
-    header->market_offset = header->command_offset + header->process_slots * header->command_stride;
-    header->market_stride = page_up(sizeof(market_slot_t));
-    header->total_bytes = header->market_offset + market_slots * header->market_stride;
+/* Where everything is: the header's sections, all of which follow from the two counts. */
+typedef struct {
+    uint64_t market_slots, worker_slots, process_slots;
+    uint64_t kill_offset;
+    uint64_t process_offset, process_stride;
+    uint64_t worker_offset, worker_stride;
+    uint64_t command_offset, command_stride;
+    uint64_t market_offset, market_stride;
+    uint64_t total_bytes;
+} plan_t;
+
+static plan_t plan(uint64_t market_slots, uint64_t worker_slots) {
+    plan_t plan;
+    plan.market_slots = market_slots;
+    plan.worker_slots = worker_slots;
+    plan.process_slots = PROCESS_QUOTER_FIRST + worker_slots;
+    plan.kill_offset = ARENA_PAGE_BYTES;
+    plan.process_offset = plan.kill_offset + page_up((1 + market_slots) * CACHE_LINE_BYTES);
+    plan.process_stride = page_up(sizeof(process_row_t));
+    plan.worker_offset = plan.process_offset + plan.process_slots * plan.process_stride;
+    plan.worker_stride = worker_bytes();
+    plan.command_offset = plan.worker_offset + worker_slots * plan.worker_stride;
+    plan.command_stride = page_up(message_bytes(COMMAND_RING_SLOTS));
+    plan.market_offset = plan.command_offset + plan.process_slots * plan.command_stride;
+    plan.market_stride = page_up(sizeof(market_slot_t));
+    plan.total_bytes = plan.market_offset + market_slots * plan.market_stride;
+    return plan;
 }
 
-static int counts_legal(uint32_t market_slots, uint32_t worker_slots) {
+static int counts_legal(uint64_t market_slots, uint64_t worker_slots) {
     return market_slots >= 1 && market_slots <= MARKET_SLOTS_LIMIT && worker_slots >= 1 &&
            worker_slots <= WORKER_SLOTS_LIMIT;
 }
 
 uint64_t arena_bytes(uint32_t market_slots, uint32_t worker_slots) {
     if (!counts_legal(market_slots, worker_slots)) return 0;
-    arena_header_t header;
-    plan(&header, market_slots, worker_slots);
-    return header.total_bytes;
+    return plan(market_slots, worker_slots).total_bytes;
 }
 
 uint64_t arena_layout_hash(void) { return COREQUOTE_LAYOUT_HASH; }
 
+/* One field of the header, as written and as expected. */
+typedef struct {
+    atomic_u64 *field;
+    uint64_t word;
+} header_field_t;
+
+enum { HEADER_FIELDS = 13 };
+
+static void header_fields(arena_header_t *header, const plan_t *plan, header_field_t fields[HEADER_FIELDS]) {
+    header_field_t all[HEADER_FIELDS] = {
+        {&header->market_slots, plan->market_slots},
+        {&header->worker_slots, plan->worker_slots},
+        {&header->process_slots, plan->process_slots},
+        {&header->kill_offset, plan->kill_offset},
+        {&header->process_offset, plan->process_offset},
+        {&header->process_stride, plan->process_stride},
+        {&header->worker_offset, plan->worker_offset},
+        {&header->worker_stride, plan->worker_stride},
+        {&header->command_offset, plan->command_offset},
+        {&header->command_stride, plan->command_stride},
+        {&header->market_offset, plan->market_offset},
+        {&header->market_stride, plan->market_stride},
+        {&header->total_bytes, plan->total_bytes},
+    };
+    memcpy(fields, all, sizeof all);
+}
+
 int arena_format(void *memory, uint64_t bytes, uint32_t market_slots, uint32_t worker_slots, uint64_t epoch,
                  uint64_t supervisor_pid) {
-    uint64_t needed = arena_bytes(market_slots, worker_slots);
-    if (needed == 0 || bytes < needed) return ARENA_TOO_SMALL;
-    arena_header_t *header = memory;
-    plan(header, market_slots, worker_slots);
-    header->layout_hash = arena_layout_hash();
-    header->epoch = epoch;
-    header->supervisor_pid = supervisor_pid;
-    /* SYNC arena-ready: pairs with the acquire load in arena_check(). */
-    ATOMIC_STORE(&header->ready, ARENA_MAGIC, release);
+    if (!counts_legal(market_slots, worker_slots)) return ARENA_TOO_SMALL;
+    plan_t sections = plan(market_slots, worker_slots);
+    if (bytes < sections.total_bytes) return ARENA_TOO_SMALL;
+    arena_header_t *header = (arena_header_t *)memory;
+    header_field_t fields[HEADER_FIELDS];
+    header_fields(header, &sections, fields);
+    for (int i = 0; i < HEADER_FIELDS; i++) ATOMIC_STORE(fields[i].field, fields[i].word, RELAXED);
+    ATOMIC_STORE(&header->layout_hash, arena_layout_hash(), RELAXED);
+    ATOMIC_STORE(&header->epoch, epoch, RELAXED);
+    ATOMIC_STORE(&header->supervisor_pid, supervisor_pid, RELAXED);
+    /* SYNC arena-ready: whoever sees the magic sees the rest. */
+    ATOMIC_STORE(&header->ready, ARENA_MAGIC, RELEASE(18));
     return ARENA_OK;
 }
 
 int arena_check(const void *memory, uint64_t bytes, uint64_t epoch) {
     if (memory == NULL || bytes < sizeof(arena_header_t)) return ARENA_TOO_SMALL;
-    const arena_header_t *header = memory;
-    /* SYNC arena-ready: everything the creator wrote before is visible. */
-    if (ATOMIC_LOAD(&header->ready, acquire) != ARENA_MAGIC) return ARENA_NOT_AN_ARENA;
-    if (header->layout_hash != arena_layout_hash()) return ARENA_OTHER_LAYOUT;
-    if (!counts_legal(header->market_slots, header->worker_slots)) return ARENA_BAD_OFFSETS;
-    arena_header_t expected;
-    plan(&expected, header->market_slots, header->worker_slots);
-    if (header->total_bytes != expected.total_bytes || bytes < expected.total_bytes ||
-        header->kill_offset != expected.kill_offset || header->process_offset != expected.process_offset ||
-        header->process_stride != expected.process_stride || header->process_slots != expected.process_slots ||
-        header->worker_offset != expected.worker_offset || header->worker_stride != expected.worker_stride ||
-        header->command_offset != expected.command_offset || header->command_stride != expected.command_stride ||
-        header->market_offset != expected.market_offset || header->market_stride != expected.market_stride)
-        return ARENA_BAD_OFFSETS;
-    if (epoch != 0 && header->epoch != epoch) return ARENA_OTHER_EPOCH;
+    arena_header_t *header = (arena_header_t *)(uintptr_t)memory; /* only read */
+    /* SYNC arena-ready */
+    if (ATOMIC_LOAD(&header->ready, ACQUIRE(19)) != ARENA_MAGIC) return ARENA_NOT_AN_ARENA;
+    if (ATOMIC_LOAD(&header->layout_hash, RELAXED) != arena_layout_hash()) return ARENA_OTHER_LAYOUT;
+    uint64_t market_slots = ATOMIC_LOAD(&header->market_slots, RELAXED);
+    uint64_t worker_slots = ATOMIC_LOAD(&header->worker_slots, RELAXED);
+    if (!counts_legal(market_slots, worker_slots)) return ARENA_BAD_OFFSETS;
+    plan_t sections = plan(market_slots, worker_slots);
+    header_field_t fields[HEADER_FIELDS];
+    header_fields(header, &sections, fields);
+    for (int i = 0; i < HEADER_FIELDS; i++)
+        if (ATOMIC_LOAD(fields[i].field, RELAXED) != fields[i].word) return ARENA_BAD_OFFSETS;
+    if (bytes < sections.total_bytes) return ARENA_TOO_SMALL;
+    if (epoch != 0 && ATOMIC_LOAD(&header->epoch, RELAXED) != epoch) return ARENA_OTHER_EPOCH;
     return ARENA_OK;
 }
 
-static const arena_header_t *header_of(const void *arena) { return arena; }
+/* A field of the header of an arena that was checked. */
+#define HEADER(arena, field) ATOMIC_LOAD(&((const arena_header_t *)(arena))->field, RELAXED)
 
 static void *at(void *arena, uint64_t offset) { return (char *)arena + offset; }
 
-atomic_u64 *arena_kill_global(void *arena) { return at(arena, header_of(arena)->kill_offset); }
+atomic_u64 *arena_kill_global(void *arena) { return (atomic_u64 *)at(arena, HEADER(arena, kill_offset)); }
 
 atomic_u64 *arena_kill_market(void *arena, uint32_t market_slot) {
-    if (market_slot >= header_of(arena)->market_slots) return NULL;
-    return at(arena, header_of(arena)->kill_offset + (1 + (uint64_t)market_slot) * CACHE_LINE_BYTES);
+    if (market_slot >= HEADER(arena, market_slots)) return NULL;
+    return (atomic_u64 *)at(arena, HEADER(arena, kill_offset) + (1 + (uint64_t)market_slot) * CACHE_LINE_BYTES);
 }
 
 process_row_t *arena_process(void *arena, uint32_t row) {
-    if (row >= header_of(arena)->process_slots) return NULL;
-    return at(arena, header_of(arena)->process_offset + row * header_of(arena)->process_stride);
+    if (row >= HEADER(arena, process_slots)) return NULL;
+    return (process_row_t *)at(arena, HEADER(arena, process_offset) + row * HEADER(arena, process_stride));
 }
 
 static void *in_worker(void *arena, uint32_t worker_slot, uint64_t offset) {
-    if (worker_slot >= header_of(arena)->worker_slots) return NULL;
-    return at(arena, header_of(arena)->worker_offset + worker_slot * header_of(arena)->worker_stride + offset);
+    if (worker_slot >= HEADER(arena, worker_slots)) return NULL;
+    return at(arena, HEADER(arena, worker_offset) + worker_slot * HEADER(arena, worker_stride) + offset);
 }
 
-worker_control_t *arena_worker(void *arena, uint32_t worker_slot) { return in_worker(arena, worker_slot, 0); }
+worker_control_t *arena_worker(void *arena, uint32_t worker_slot) {
+    return (worker_control_t *)in_worker(arena, worker_slot, 0);
+}
 broadcast_ring_t *arena_book_ring(void *arena, uint32_t worker_slot) {
-    return in_worker(arena, worker_slot, worker_book_offset());
+    return (broadcast_ring_t *)in_worker(arena, worker_slot, worker_book_offset());
 }
 broadcast_ring_t *arena_step_ring(void *arena, uint32_t worker_slot) {
-    return in_worker(arena, worker_slot, worker_step_offset());
+    return (broadcast_ring_t *)in_worker(arena, worker_slot, worker_step_offset());
 }
 message_ring_t *arena_order_ring(void *arena, uint32_t worker_slot) {
-    return in_worker(arena, worker_slot, worker_order_offset());
+    return (message_ring_t *)in_worker(arena, worker_slot, worker_order_offset());
 }
 message_ring_t *arena_execution_ring(void *arena, uint32_t worker_slot) {
-    return in_worker(arena, worker_slot, worker_execution_offset());
+    return (message_ring_t *)in_worker(arena, worker_slot, worker_execution_offset());
 }
 
 message_ring_t *arena_command_ring(void *arena, uint32_t row) {
-    if (row >= header_of(arena)->process_slots) return NULL;
-    return at(arena, header_of(arena)->command_offset + row * header_of(arena)->command_stride);
+    if (row >= HEADER(arena, process_slots)) return NULL;
+    return (message_ring_t *)at(arena, HEADER(arena, command_offset) + row * HEADER(arena, command_stride));
 }
 
 market_slot_t *arena_market(void *arena, uint32_t market_slot) {
-    if (market_slot >= header_of(arena)->market_slots) return NULL;
-    return at(arena, header_of(arena)->market_offset + market_slot * header_of(arena)->market_stride);
+    if (market_slot >= HEADER(arena, market_slots)) return NULL;
+    return (market_slot_t *)at(arena, HEADER(arena, market_offset) + market_slot * HEADER(arena, market_stride));
 }
 
-uint64_t cell_load(const atomic_u64 *cell) { return ATOMIC_LOAD(cell, acquire); }
-void cell_store(atomic_u64 *cell, uint64_t value) { ATOMIC_STORE(cell, value, release); }
-uint64_t cell_or(atomic_u64 *cell, uint64_t bits) { return ATOMIC_OR(cell, bits, acq_rel); }
-uint64_t cell_clear(atomic_u64 *cell, uint64_t bits) { return ATOMIC_AND(cell, ~bits, acq_rel); }
-uint64_t cell_add(atomic_u64 *cell, uint64_t value) { return ATOMIC_ADD(cell, value, acq_rel); }
+/* SYNC cell, all of these */
+uint64_t cell_load(const atomic_u64 *cell) { return ATOMIC_LOAD(cell, ACQUIRE(20)); }
+void cell_store(atomic_u64 *cell, uint64_t value) { ATOMIC_STORE(cell, value, RELEASE(21)); }
+uint64_t cell_or(atomic_u64 *cell, uint64_t bits) { return ATOMIC_OR(cell, bits, ACQ_REL(22, 23)); }
+uint64_t cell_clear(atomic_u64 *cell, uint64_t bits) { return ATOMIC_AND(cell, ~bits, ACQ_REL(24, 25)); }
+uint64_t cell_add(atomic_u64 *cell, uint64_t value) { return ATOMIC_ADD(cell, value, ACQ_REL(26, 27)); }

@@ -27,6 +27,11 @@
 #ifndef COREQUOTE_ARENA_H
 #define COREQUOTE_ARENA_H
 
+/* Sizes that a model checker makes small: it builds these structures a hundred thousand times. */
+#ifndef SIZE_OR_MODEL
+#define SIZE_OR_MODEL(size, model_size) size
+#endif
+
 #ifndef CFFI_CDEF
 #include <stddef.h>
 #include <stdint.h>
@@ -41,17 +46,20 @@ enum {
 
     MARKET_ID_BYTES = 64, /* venue ids are at most 64 characters; padded with NUL, unterminated when full */
     VENUE_ID_BYTES = 64,
-    GRID_TICKS_MAX = 10001,
+    GRID_TICKS_MAX = SIZE_OR_MODEL(10001, 1),
 
     BOOK_RING_SLOTS = 8192,  /* powers of two */
     STEP_RING_SLOTS = 4096,
     MESSAGE_RING_SLOTS = 512,
     COMMAND_RING_SLOTS = 64,
-    LIVE_ORDER_SLOTS = 64,   /* per market */
-    CONFIG_BYTES_MAX = 8192,
-    STATE_PAYLOAD_WORDS = 128, /* 1 KiB per market */
-    HISTOGRAM_BUCKETS = 1024,
-    PROCESS_COUNTERS = 32,
+    BROADCAST_WORDS = SIZE_OR_MODEL(7, 2), /* payload of a slot */
+    MESSAGE_WORDS = SIZE_OR_MODEL(31, 2),
+    LIVE_ORDER_SLOTS = SIZE_OR_MODEL(64, 1),   /* per market */
+    ROW_WORDS = SIZE_OR_MODEL(30, 2), /* payload of a live-order or account row */
+    CONFIG_BYTES_MAX = SIZE_OR_MODEL(8192, 16),
+    STATE_PAYLOAD_WORDS = SIZE_OR_MODEL(128, 2), /* 1 KiB per market */
+    HISTOGRAM_BUCKETS = SIZE_OR_MODEL(1024, 1),
+    PROCESS_COUNTERS = SIZE_OR_MODEL(32, 1),
 
     /* fixed rows of the process table; quoter of worker slot w has row PROCESS_QUOTER_FIRST + w */
     PROCESS_SUPERVISOR = 0,
@@ -110,9 +118,9 @@ typedef struct {
     atomic_u64 slow_pass_count;
     atomic_u64 cpu; /* core it last ran on + 1 */
 
-    /* consumer side: set by the process before it sleeps; cleared by whoever wakes it */
-    atomic_u64 doorbell; /* futex word (low 32 bits): rises with every ring */
-    atomic_u64 asleep;
+    /* consumer side */
+    atomic_u64 doorbell; /* rises with every ring */
+    atomic_u64 asleep;   /* futex word (low 32 bits): 1 = wake me; set by the process, cleared by whoever wakes it */
     uint64_t padding[6];
 
     atomic_u64 counters[PROCESS_COUNTERS]; /* meaning by process kind: engine/events.py */
@@ -122,23 +130,26 @@ typedef struct {
 /* ---- rings ------------------------------------------------------------------------------ */
 
 /* Overwriting broadcast ring: one producer, any number of readers that share nothing with it.
- * sequence = position + 1 when the slot holds that position; 0 while it is being written. */
+ * sequence = position + 1 when the slot holds that position, with the top bit set (SLOT_BUSY) while it
+ * is being written; 0 = never used. Readers poll the slot they wait for, so that one message costs one
+ * cache line between two cores; the ring's own line stays with the producer. */
 typedef struct {
     atomic_u64 sequence;
-    atomic_u64 words[7];
+    atomic_u64 words[BROADCAST_WORDS];
 } broadcast_slot_t;
 
 typedef struct {
     atomic_u64 owner;     /* token of the process that holds the producer role; 0 = free */
     atomic_u64 published; /* events published since the arena was made */
-    uint64_t padding[6];
+    atomic_u64 settled;   /* 1 = the holder has looked after the last batch of its predecessor */
+    uint64_t padding[5];
 } broadcast_ring_t;       /* slots follow */
 
 /* Lossless ring: one producer, one named consumer that holds it back; anyone else may tap it
- * read-only like a broadcast ring. */
+ * read-only like a broadcast ring. Nothing counts before `published` says so. */
 typedef struct {
     atomic_u64 sequence;
-    atomic_u64 words[31];
+    atomic_u64 words[MESSAGE_WORDS];
 } message_slot_t;
 
 typedef struct {
@@ -443,7 +454,7 @@ typedef struct {
 typedef struct {
     atomic_u64 sequence;
     atomic_u64 version;
-    atomic_u64 words[30];
+    atomic_u64 words[ROW_WORDS];
 } live_order_row_t;
 
 /* The market's share of the account, as the gateway accounts for it. 240 bytes of payload. */
@@ -464,7 +475,7 @@ typedef struct {
 typedef struct {
     atomic_u64 sequence;
     atomic_u64 version;
-    atomic_u64 words[30];
+    atomic_u64 words[ROW_WORDS];
 } account_row_t;
 
 typedef struct {
@@ -481,25 +492,25 @@ typedef struct {
 
 /* ---- header ----------------------------------------------------------------------------- */
 
+/* Written once, by arena_format(). */
 typedef struct {
     atomic_u64 ready; /* ARENA_MAGIC, stored last */
-    uint64_t layout_hash;
-    uint64_t epoch;   /* one life of this arena: creation time in Unix ns */
-    uint64_t total_bytes;
-    uint64_t supervisor_pid;
-    uint32_t market_slots;
-    uint32_t worker_slots;
-    uint32_t process_slots;
-    uint32_t reserved;
-    uint64_t kill_offset;
-    uint64_t process_offset;
-    uint64_t process_stride;
-    uint64_t worker_offset;
-    uint64_t worker_stride;
-    uint64_t command_offset;
-    uint64_t command_stride;
-    uint64_t market_offset;
-    uint64_t market_stride;
+    atomic_u64 layout_hash;
+    atomic_u64 epoch; /* one life of this arena: creation time in Unix ns */
+    atomic_u64 total_bytes;
+    atomic_u64 supervisor_pid;
+    atomic_u64 market_slots;
+    atomic_u64 worker_slots;
+    atomic_u64 process_slots;
+    atomic_u64 kill_offset;
+    atomic_u64 process_offset;
+    atomic_u64 process_stride;
+    atomic_u64 worker_offset;
+    atomic_u64 worker_stride;
+    atomic_u64 command_offset;
+    atomic_u64 command_stride;
+    atomic_u64 market_offset;
+    atomic_u64 market_stride;
 } arena_header_t;
 
 /* ---- API -------------------------------------------------------------------------------- */
@@ -518,7 +529,8 @@ uint64_t arena_bytes(uint32_t market_slots, uint32_t worker_slots);
 /* Writes the header into zeroed memory of at least arena_bytes(). Returns ARENA_OK or ARENA_TOO_SMALL. */
 int arena_format(void *memory, uint64_t bytes, uint32_t market_slots, uint32_t worker_slots, uint64_t epoch,
                  uint64_t supervisor_pid);
-/* Checks that memory holds an arena of this very layout. epoch 0 accepts any. Returns ARENA_*. */
+/* Checks that memory holds an arena of this very layout. epoch 0 accepts any. Returns ARENA_*. Everything
+ * below asks for an arena that was checked. */
 int arena_check(const void *memory, uint64_t bytes, uint64_t epoch);
 uint64_t arena_layout_hash(void);
 
@@ -534,11 +546,12 @@ message_ring_t *arena_execution_ring(void *arena, uint32_t worker_slot);
 message_ring_t *arena_command_ring(void *arena, uint32_t row);
 market_slot_t *arena_market(void *arena, uint32_t market_slot);
 
-/* Single words, for callers that cannot name an atomic themselves. */
-uint64_t cell_load(const atomic_u64 *cell);             /* acquire */
-void cell_store(atomic_u64 *cell, uint64_t value);      /* release */
-uint64_t cell_or(atomic_u64 *cell, uint64_t bits);      /* returns the word before */
-uint64_t cell_clear(atomic_u64 *cell, uint64_t bits);   /* returns the word before */
+/* Single words, for callers that cannot name an atomic themselves. What the caller wrote before it
+ * changes a word is seen by whoever sees the change. The last three return the word before. */
+uint64_t cell_load(const atomic_u64 *cell);
+void cell_store(atomic_u64 *cell, uint64_t value);
+uint64_t cell_or(atomic_u64 *cell, uint64_t bits);
+uint64_t cell_clear(atomic_u64 *cell, uint64_t bits);
 uint64_t cell_add(atomic_u64 *cell, uint64_t value);
 
 #ifndef CFFI_CDEF

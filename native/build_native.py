@@ -19,8 +19,18 @@ from pathlib import Path
 from cffi import FFI
 
 NATIVE = Path(__file__).resolve().parent
-HEADERS = ("orderbook.h", "quote.h", "atomics.h", "arena.h", "ring.h", "quoter_state.h", "quote_pass.h")
-SOURCES = ("orderbook.c", "quote.c", "arena.c", "ring.c", "quote_pass.c")
+HEADERS = (
+    "orderbook.h",
+    "quote.h",
+    "atomics.h",
+    "arena.h",
+    "system.h",
+    "ring.h",
+    "quoter_state.h",
+    "quote_pass.h",
+    "feed_push.h",
+)
+SOURCES = ("orderbook.c", "quote.c", "arena.c", "ring.c", "system.c", "quote_pass.c", "feed_push.c")
 
 # -UNDEBUG: Python's own flags define NDEBUG, which would strip every assertion.
 # -ffp-contract=off: prices must not depend on whether a machine has fused multiply-add.

@@ -13,6 +13,7 @@
 
 #ifndef CFFI_CDEF
 #include "arena.h"
+#include "system.h"
 #endif
 
 enum {
@@ -32,16 +33,27 @@ void message_free_role(message_ring_t *ring);
 
 /* -- broadcast ring -- */
 
-/* Publishes count payloads of 56 bytes. token must hold the role. Returns RING_OK or an error. */
+/* slot_count, of both rings: a power of two, at least 4; the same for all who use the ring.
+ *
+ * Publishes count payloads of 56 bytes as one batch, at most a quarter ring: a reader sees nothing of
+ * it before all of it is there. token must hold the role. Returns RING_OK, RING_NOT_OWNER or
+ * RING_BAD_ARGUMENT. */
 int broadcast_publish(broadcast_ring_t *ring, uint32_t slot_count, uint64_t token, const void *payloads,
                       uint32_t count);
-uint64_t broadcast_position(const broadcast_ring_t *ring); /* events published so far */
+/* Events published so far. What their producer wrote before (book images) is seen by who sees the
+ * count. Readers may be ahead of it by the batch that is just being published. */
+uint64_t broadcast_position(const broadcast_ring_t *ring);
 
 typedef struct {
     uint64_t position; /* next event to read */
     uint64_t lost;     /* events overwritten before they were read */
     uint64_t laps;     /* times that happened */
 } broadcast_cursor_t;
+
+/* Where a reader begins: a quarter ring behind the producer. Image first or ring first does not
+ * matter to a level's absolute total; an image loaded after this is exact at the cursor or later,
+ * because its writer renews it before the first event it lacks is a quarter ring old. */
+void broadcast_attach(const broadcast_ring_t *ring, uint32_t slot_count, broadcast_cursor_t *cursor);
 
 /* Copies up to capacity payloads in order into out and advances the cursor. Returns how many.
  * When the producer has lapped the reader, returns what was read before the loss (0 or more) with
@@ -56,7 +68,8 @@ uint32_t message_space(const message_ring_t *ring, uint32_t slot_count);
 /* The named consumer's read: copies up to capacity payloads of 248 bytes, returns how many, and
  * leaves them in the ring until message_release(count): a crash between the two repeats them. */
 uint32_t message_peek(const message_ring_t *ring, uint32_t slot_count, void *out, uint32_t capacity);
-void message_release(message_ring_t *ring, uint32_t count);
+/* Returns RING_OK, or RING_BAD_ARGUMENT when fewer than count are there. */
+int message_release(message_ring_t *ring, uint32_t count);
 uint64_t message_published(const message_ring_t *ring);
 uint64_t message_consumed(const message_ring_t *ring);
 /* Anyone else's read, with a cursor like a broadcast reader's. */
@@ -122,11 +135,7 @@ void bell_wait(process_row_t *row, uint64_t seen, uint32_t spin_count, int64_t t
 void bell_sleep(process_row_t *row);
 void bell_awake(process_row_t *row);
 
-/* -- clocks and histograms -- */
-int64_t mono_now_ns(void);
-int64_t unix_now_ns(void);
-int32_t current_cpu(void); /* -1 when the kernel does not say */
-
+/* -- histograms -- */
 uint32_t histogram_bucket(uint64_t value_ns);
 uint64_t histogram_bucket_floor_ns(uint32_t bucket);
 void histogram_record(histogram_t *histogram, uint64_t value_ns); /* single writer */

@@ -7,8 +7,6 @@ Ctrl-C when it was started by hand, is asked to stop through an event.
 
 import argparse
 import asyncio
-import logging
-import os
 import random
 import secrets
 import signal
@@ -21,6 +19,7 @@ import msgspec
 import structlog
 import uvloop
 
+from engine import event_log
 from engine.paper.client import (
     BAD_CREDENTIALS,
     NOT_CANCELLABLE,
@@ -61,7 +60,7 @@ def run(name: str, enter: Callable[[aiohttp.ClientSession], Participant]) -> int
 
     What the exchange refused, or never answered, ends it with one line on stderr and ``EXIT_FAILED``.
     """
-    configure_logging(name)
+    event_log.configure(name)
     try:
         bind_to_parent()
         return uvloop.run(_run(enter))
@@ -94,25 +93,6 @@ async def _run(enter: Callable[[aiohttp.ClientSession], Participant]) -> int:
         except (TimeoutError, RefusedError, UnreachableError) as error:
             structlog.get_logger().warning("orders_left_behind", reason=str(error) or "out of time")
     return EXIT_OK
-
-
-def configure_logging(name: str) -> None:
-    """One JSON line per event on stderr: event name, fields, process, UTC time."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda event, **_: msgspec.json.encode(event).decode()
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(process=name, pid=os.getpid())
 
 
 async def open_account(client: ExchangeClient, *, funds_cents: int) -> None:

@@ -82,8 +82,8 @@ class TradeMessage(Struct, frozen=True, kw_only=True, gc=False):
     aggressor_side: Literal["BUY", "SELL"]  # the taker's side of the YES book
 
 
-_BOOK_DECODER: Final = msgspec.json.Decoder(BookUpdate)
-_TRADE_DECODER: Final = msgspec.json.Decoder(TradeMessage)
+_decode_book: Final = msgspec.json.Decoder(BookUpdate).decode
+_decode_trade: Final = msgspec.json.Decoder(TradeMessage).decode
 _BOOK_KEYS: Final = 8  # type .. yes, bids, asks; two more for each level
 _TRADE_KEYS: Final = 9
 
@@ -93,15 +93,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> None:
         raise FrameRefusedError("a key is given twice in one object")
 
 
-def _check_unique_keys(payload: bytes, key_count: int) -> None:
+def _check_unique_keys(payload: bytes) -> None:
     """Refuses repeated keys, of which a JSON decoder silently keeps the last.
 
-    A colon stands after every key and in none of our strings, and the typed decoder has found each of
-    ``key_count`` required keys: that many colons leave no room for a repetition. More of them (an unknown
-    key, a string with a colon) are looked at the slow way.
+    This is the slow way. A colon stands after every key and in none of our strings, and the typed decoder
+    has found each required key: a frame with exactly that many colons has no room for a repetition, and its
+    reader asks only about the others (an unknown key, a string with a colon).
     """
-    if payload.count(b":") == key_count:
-        return
     try:
         json.loads(payload, object_pairs_hook=_unique_keys, parse_int=str, parse_float=str)
     except FrameRefusedError:
@@ -115,34 +113,38 @@ def _refuse(error: Exception) -> NoReturn:
 
 
 def _check_levels_unique(levels: tuple[Level, ...]) -> None:
-    if len(levels) > 1 and len({level.price_cents for level in levels}) != len(levels):
+    if len({level.price_cents for level in levels}) != len(levels):
         raise FrameRefusedError("a price level is given twice on one side")
 
 
 def decode_book(payload: bytes, market_id: str) -> BookUpdate:
     """One order-book frame of ``market_id``. Raises FrameRefusedError."""
     try:
-        update = _BOOK_DECODER.decode(payload)
+        update = _decode_book(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(error)
     if update.market_id != market_id:
         raise FrameRefusedError(f"a book of another market arrived on the stream of {market_id}")
-    bids, asks = update.yes.bids, update.yes.asks
-    _check_unique_keys(payload, _BOOK_KEYS + 2 * (len(bids) + len(asks)))
-    _check_levels_unique(bids)
-    _check_levels_unique(asks)
+    sides = update.yes
+    level_count = len(sides.bids) + len(sides.asks)
+    if payload.count(b":") != _BOOK_KEYS + 2 * level_count:
+        _check_unique_keys(payload)
+    if level_count > 1:
+        _check_levels_unique(sides.bids)
+        _check_levels_unique(sides.asks)
     return update
 
 
 def decode_trade(payload: bytes, market_id: str) -> TradeMessage:
     """One trade frame of ``market_id``. Raises FrameRefusedError."""
     try:
-        trade = _TRADE_DECODER.decode(payload)
+        trade = _decode_trade(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(error)
     if trade.market_id != market_id:
         raise FrameRefusedError(f"a trade of another market arrived on the stream of {market_id}")
-    _check_unique_keys(payload, _TRADE_KEYS)
+    if payload.count(b":") != _TRADE_KEYS:
+        _check_unique_keys(payload)
     return trade
 
 
@@ -154,6 +156,10 @@ class BookStep(Enum):
     REPEAT = auto()  # the last delta, delivered again: nothing to do
     GAP = auto()  # the ladder is unreliable from here on: ask for a snapshot
     IGNORE = auto()  # a delta while a snapshot is awaited
+
+
+# Named once: before Python 3.12 an Enum's member is looked up through its metaclass.
+_APPLY: Final = BookStep.APPLY
 
 
 class BookSequence:
@@ -179,7 +185,7 @@ class BookSequence:
         if update.sequence_id == self._next:
             self._next += 1
             self._last = update
-            return BookStep.APPLY
+            return _APPLY
         if update == self._last and self._next is not None:
             return BookStep.REPEAT
         return BookStep.GAP if self.lose() else BookStep.IGNORE

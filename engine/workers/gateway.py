@@ -72,8 +72,8 @@ class Gateway:
         self._trades: Final = TradeFeed(context)
         self._desk: Final = OrderDesk(context, self._trades)
         self._sweeper: Final = Sweeper(context, self._trades, self._desk)
-        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper)
         self._funds: Final = MarketFunds(context, self._trades)
+        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper, self._funds)
         self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
         self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
         self._stop: Final = asyncio.Event()
@@ -101,6 +101,7 @@ class Gateway:
         """Recovery, the same after a first start and after a kill -9."""
         await self._persist("account", self._funds.check_account)
         markets = list(self._context.markets.values())
+        await asyncio.gather(*(self._sweeper.clear_left_overs(market) for market in markets))
         await asyncio.gather(*(self._recover(market) for market in markets))
         await self._persist("strangers", self._trades.know_strangers)
         # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
@@ -132,7 +133,6 @@ class Gateway:
             market.set_status(market_status(detail.status), lib.mono_now_ns())
 
         await self._persist("market", read_rules)
-        await self._sweeper.clear_left_overs(market)
         try:
             await self._persist("funds", lambda: self._funds.open(market))
         except MarketClosedError:

@@ -35,10 +35,6 @@ _SIDES: Final = {"BUY": Side.BID, "SELL": Side.ASK}
 _ROLES: Final = {"MAKER": lib.ROLE_MAKER, "TAKER": lib.ROLE_TAKER}
 
 
-class CursorLostError(Exception):
-    """The walk back met no leg that is known: positions and cash must be taken from the venue."""
-
-
 class TradeFeed:
     """The account's fills. ``lost`` is called when a walk back found no known leg."""
 

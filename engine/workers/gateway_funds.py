@@ -62,6 +62,10 @@ class PendingSupply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     idempotency_key: str
 
 
+PAID_OUT: Final = frozenset({MarketStatus.SETTLED, MarketStatus.VOIDED})
+"""Shares of a market in one of these have become cash, without a trade: the ledger alone has it."""
+
+
 class MarketFunds:
     """Cash and pairs of the account's markets."""
 
@@ -93,6 +97,8 @@ class MarketFunds:
             self._clear_pending(market)
         elif not market.funded:
             await self._fund(market)
+        elif market.status in PAID_OUT:
+            await self._cash_from_ledger(market)  # the payout may have come while nobody looked
         elif not await self._trades.resume(market):
             _log.warning("cursor_out_of_reach", market=market.market_id, cursor=market.cursor)
             await self._cash_from_ledger(market)

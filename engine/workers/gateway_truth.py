@@ -20,6 +20,7 @@ from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import MarketSummary, VenueOrder
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
+from engine.workers.gateway_funds import PAID_OUT, MarketFunds
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
 from engine.workers.gateway_orders import OrderDesk
@@ -38,11 +39,19 @@ _STATUS_AGE_NS_MAX: Final = 30_000_000_000
 class VenueTruth:
     """Brings the venue's word in, for one market at a time or for all."""
 
-    def __init__(self, context: GatewayContext, trades: TradeFeed, desk: OrderDesk, sweeper: Sweeper) -> None:
+    def __init__(
+        self,
+        context: GatewayContext,
+        trades: TradeFeed,
+        desk: OrderDesk,
+        sweeper: Sweeper,
+        funds: MarketFunds,
+    ) -> None:
         self._context: Final = context
         self._trades: Final = trades
         self._desk: Final = desk
         self._sweeper: Final = sweeper
+        self._funds: Final = funds
         self._comparing = False
         self._unallocated_cents: int | None = None  # the account's cash that no market holds
         self._wanted: Final[dict[int, Intent | None]] = {}  # syncs asked for, by market slot; None: by us
@@ -243,9 +252,20 @@ class VenueTruth:
 
     def _status_changed(self, market: GatewayMarket) -> None:
         _log.info("market_status", market=market.market_id, status=market.status.name)
+        if market.status in PAID_OUT:
+            self._context.spawn(self._take_payout(market))
+            return
         self._context.reports_of(market).status(market)
         if market.status == MarketStatus.ACTIVE and market.rules is not None:
             self._context.spawn(self._refresh_rules(market))
+
+    async def _take_payout(self, market: GatewayMarket) -> None:
+        """Settlement pays without a trade: cash comes from the ledger, and no SYNC is answered before."""
+        market.open_for_orders = False
+        await self._funds.rebuild(market)
+        market.admit()
+        self._context.reports_of(market).status(market)
+        self.sync(market, None)
 
     async def _refresh_rules(self, market: GatewayMarket) -> None:
         """A market that opens again may have new terms."""

@@ -70,6 +70,9 @@ _CLOSE_S_MAX: Final = 1.0
 _RECONNECT: Final = RestartPolicy(delay_ns_min=NS_PER_S, delay_ns_max=10 * NS_PER_S)
 _RECONNECT_SPREAD_S: Final = 0.5  # connections lost together do not come back together
 _UNAUTHORIZED: Final = (401, 403)
+# Named once: before Python 3.12 an Enum's member is looked up through its metaclass.
+_TEXT: Final = WSMsgType.TEXT
+_APPLY: Final = BookStep.APPLY
 
 _LOG: Final = structlog.get_logger()
 
@@ -109,12 +112,12 @@ class StreamListener(WSListener):
         self.ingest.guarded(self.closed, lib.mono_now_ns())
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        now = lib.mono_now_ns()
         if self._pass_frames == 0:
-            self._pass_start_ns = now
+            self._pass_start_ns = lib.mono_now_ns()
         self._pass_frames += 1
+        now = self._pass_start_ns  # all frames of one read were in hand when its first was
         try:
-            if frame.msg_type == WSMsgType.TEXT and frame.fin and not self._fragments:
+            if frame.msg_type is _TEXT and frame.fin and not self._fragments:
                 self.message(frame.get_payload_as_bytes(), now)
             else:
                 self._unusual_frame(transport, frame, now)
@@ -235,7 +238,7 @@ class BookListener(StreamListener):
         feed = self.feed
         update = decode_book(payload, feed.market_id)
         step = self._sequence.step(update)
-        if step is BookStep.APPLY:
+        if step is _APPLY:
             feed.delta(update, now)
         elif step is BookStep.REBUILD:
             self._wait_since_mono_ns = 0

@@ -18,57 +18,59 @@ from typing import Any, Final
 
 from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError, cell, check
-from engine.venues.platform_feed import BookUpdate, Levels, TradeMessage
+from engine.venues.platform_feed import BookUpdate, TradeMessage
 
 CENTS_GRID_TICKS: Final = 101  # the platform's grid: tick = price in cents, 1..99 tradable
 _NS_PER_MS: Final = 1_000_000
-_EVENTS_MAX: Final = 2 * 99  # one frame: every level of both sides
-_RENEW_AFTER_SLOTS: Final = lib.BOOK_RING_SLOTS // 4 - 2 * _EVENTS_MAX
+_RENEW_AFTER_SLOTS: Final = lib.BOOK_RING_SLOTS // 4 - 2 * lib.FEED_EVENTS_MAX
+_NEVER: Final = 1 << 62  # a ring position
+_BID: Final = lib.ORDERBOOK_BID
+_ASK: Final = lib.ORDERBOOK_ASK
+_feed_level: Final = lib.feed_level
+_feed_publish: Final = lib.feed_publish
 
 
 class BookOutput:
     """The book ring of one worker, held by this process, and the bell of its quoter.
 
-    ``events`` is the scratch array a frame is built in. Raises ArenaError when another process holds
-    the producer role.
+    ``events`` is the scratch array a frame is built in; from ring position ``renew_at`` on, images are due
+    for renewal. Raises ArenaError when another process holds the producer role.
     """
 
     def __init__(self, arena: Arena, worker: int, *, token: int) -> None:
-        self._ring = arena.book_ring(worker)
-        self._token = token
-        check(lib.broadcast_acquire(self._ring, token), f"book ring of worker {worker}")
-        self._quoter = arena.process(lib.PROCESS_QUOTER_FIRST + worker)
-        self.events = ffi.new("book_event_t[]", _EVENTS_MAX)
+        self.ring = arena.book_ring(worker)
+        self.token = token
+        check(lib.broadcast_acquire(self.ring, token), f"book ring of worker {worker}")
+        self.quoter = arena.process(lib.PROCESS_QUOTER_FIRST + worker)
+        self.events = ffi.new("book_event_t[]", lib.FEED_EVENTS_MAX)
         self._stale: dict[MarketFeed, int] = {}  # position of the first change its image lacks; oldest first
-        self._renew_at: float = float("inf")
+        self.renew_at: int = _NEVER
 
     def position(self) -> int:
         """Events published so far."""
-        return int(lib.broadcast_position(self._ring))
+        return int(lib.broadcast_position(self.ring))
 
     def publish(self, count: int) -> None:
         """Publishes the first ``count`` of ``events`` in one batch and wakes the quoter."""
-        code = lib.broadcast_publish(self._ring, lib.BOOK_RING_SLOTS, self._token, self.events, count)
+        code = lib.broadcast_publish(self.ring, lib.BOOK_RING_SLOTS, self.token, self.events, count)
         if code != lib.RING_OK:
             check(code, "book ring")
-        lib.bell_ring(self._quoter, -1)
+        lib.bell_ring(self.quoter, -1)
 
     def image_lacks(self, feed: MarketFeed, position: int) -> None:
-        """A change published at ``position`` is not in the market's image."""
-        if feed in self._stale:
-            return
+        """A change published at ``position`` is the first that is not in the market's image."""
         self._stale[feed] = position
         if len(self._stale) == 1:
-            self._renew_at = position + _RENEW_AFTER_SLOTS
+            self.renew_at = position + _RENEW_AFTER_SLOTS
 
     def image_renewed(self, feed: MarketFeed) -> None:
         if self._stale.pop(feed, None) is not None:
             oldest = next(iter(self._stale.values()), None)
-            self._renew_at = float("inf") if oldest is None else oldest + _RENEW_AFTER_SLOTS
+            self.renew_at = _NEVER if oldest is None else oldest + _RENEW_AFTER_SLOTS
 
     def renew_images(self, position: int) -> None:
         """Renews the images whose first missing change will soon be a quarter ring behind ``position``."""
-        while position >= self._renew_at:
+        while position >= self.renew_at:
             next(iter(self._stale)).write_image(position)
 
 
@@ -91,7 +93,6 @@ class MarketFeed:
         lib.price_grid_cents(grid)
         check(lib.orderbook_init(self._memory, size, grid), "order book")
         self._book = ffi.cast("orderbook_t *", self._memory)
-        self._metrics = lib.orderbook_metrics(self._book)
 
         # bids by tick, then asks by tick, as images hold them
         self._held = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
@@ -99,16 +100,24 @@ class MarketFeed:
         self._held_bytes = ffi.buffer(self._held)
         self._told_bytes = ffi.buffer(self._told)
 
-        self._level = ffi.new("book_event_t *")  # what all LEVEL events of a frame share
-        self._level.market_slot = slot
-        self._level.kind = lib.BOOK_LEVEL
+        feed_row = self._market.feed
+        native = ffi.new("market_feed_t *")
+        native.book = self._book
+        native.ring = output.ring
+        native.token = output.token
+        native.quoter = output.quoter
+        native.events = output.events
+        native.top_row = self._top_row = ffi.addressof(self._market, "top")
+        native.feed_row = ffi.addressof(feed_row)
+        native.level.market_slot = slot
+        native.level.kind = lib.BOOK_LEVEL
+        self._native = native
+        self._level = native.level
+        self._top = native.top
         self._image = ffi.new("image_header_t *")
         self._image.tick_count = CENTS_GRID_TICKS
-        self._top = ffi.new("top_t *")
-        self._top_row = ffi.addressof(self._market, "top")
-        feed_row = self._market.feed
+        self._image_exact = False  # no change since it was written
         self._messages = cell(feed_row, "messages")
-        self._level_count = cell(feed_row, "levels")
         self._snapshots = cell(feed_row, "snapshots")
         self._trades = cell(feed_row, "trades")
         self._sequence_gaps = cell(feed_row, "sequence_gaps")
@@ -125,14 +134,18 @@ class MarketFeed:
         found = [0]
         if lib.image_read(self._market.images, header, self._held, CENTS_GRID_TICKS) == lib.RING_OK:
             found.append(int(header.generation))
-        if lib.top_read(self._top_row, self._top) == lib.RING_OK:
+        if lib.top_read(self._top_row, ffi.addressof(self._top)) == lib.RING_OK:
             found.append(int(self._top.generation))
         else:
             self._top.trade_count = 0
         self._top.generation = max(found)
-        self._top.valid = 0
+        self._set_valid(False)
         if self._top.generation > 0:
             self._invalidate(lib.mono_now_ns(), link_down=True)
+
+    def _set_valid(self, valid: bool) -> None:
+        self.valid = valid
+        self._top.valid = valid
 
     @property
     def generation(self) -> int:
@@ -158,7 +171,7 @@ class MarketFeed:
     def _event(self, index: int, kind: int, recv_mono_ns: int) -> Any:
         """Event ``index`` of the batch, blank but for its head."""
         event = self._output.events[index]
-        ffi.memmove(ffi.addressof(event), ffi.addressof(self._level[0]), ffi.sizeof("book_event_t"))
+        ffi.memmove(ffi.addressof(event), ffi.addressof(self._level), ffi.sizeof("book_event_t"))
         event.kind = kind
         event.flags = lib.BOOK_EVENT_END
         event.generation = self._top.generation
@@ -195,14 +208,14 @@ class MarketFeed:
 
     def _invalidate(self, recv_mono_ns: int, *, link_down: bool) -> None:
         output = self._output
-        self.valid = False
+        self._set_valid(False)
         self._next_generation()
         index = 0
         if link_down:
             self._link_event(index, lib.LINK_DOWN, recv_mono_ns)
             index += 1
         self._announce(index, lib.GENERATION_INVALID, recv_mono_ns)
-        self._write_top(recv_mono_ns)
+        lib.feed_write_top(self._native, recv_mono_ns)
         output.renew_images(output.position())
 
     def _next_generation(self) -> None:
@@ -246,47 +259,44 @@ class MarketFeed:
                 return
             lib.cell_add(self._sequence_gaps, 1)  # a change was missed though every number was in order
         check(lib.orderbook_load(self._book, told, told + CENTS_GRID_TICKS, CENTS_GRID_TICKS), "snapshot")
-        self.valid = True
+        self._set_valid(True)
         self._next_generation()
         self._announce(0, lib.GENERATION_VALID, recv_mono_ns)
-        self._write_top(recv_mono_ns)
+        lib.feed_write_top(self._native, recv_mono_ns)
         output.renew_images(output.position())
 
     def delta(self, update: BookUpdate, recv_mono_ns: int) -> None:
         """The levels one transaction changed, in sequence on a valid book: one batch, END on the last."""
-        lib.cell_add(self._messages, 1)
-        shared = self._level
-        shared.venue_sequence = update.sequence_id
-        shared.venue_unix_ns = update.timestamp_ms * _NS_PER_MS
-        shared.recv_mono_ns = recv_mono_ns
-        sides = update.yes
-        count = self._put_levels(lib.ORDERBOOK_BID, sides.bids, 0)
-        count = self._put_levels(lib.ORDERBOOK_ASK, sides.asks, count)
-        if count == 0:
-            return  # numbered, and says nothing
+        native, sides = self._native, update.yes
+        side, levels = _BID, sides.bids
+        if sides.asks:
+            for level in levels:
+                _feed_level(native, _BID, level.price_cents, level.total_quantity)
+            side, levels = _ASK, sides.asks
+        elif not levels:  # numbered, and says nothing
+            self.ignored()
+            return
+        if len(levels) > 1:
+            for level in levels[:-1]:
+                _feed_level(native, side, level.price_cents, level.total_quantity)
+        last = levels[-1]
+        end = _feed_publish(
+            native,
+            side,
+            last.price_cents,
+            last.total_quantity,
+            update.sequence_id,
+            update.timestamp_ms,
+            recv_mono_ns,
+        )
+        if end < 0:
+            check(end, f"market {self.market_id}: delta {update.sequence_id}")
         output = self._output
-        output.events[count - 1].flags = lib.BOOK_EVENT_END
-        position = output.position()
-        output.publish(count)
-        lib.cell_add(self._level_count, count)
-        self._write_top(recv_mono_ns)
-        output.image_lacks(self, position)
-        output.renew_images(position + count)
-
-    def _put_levels(self, side: int, levels: Levels, index: int) -> int:
-        """Applies levels to the ladder and writes their events from ``index`` on; returns the next index."""
-        events, shared, book = self._output.events, self._level[0], self._book
-        for level in levels:
-            code = lib.orderbook_set_level(book, side, level.price_cents, level.total_quantity)
-            if code != lib.ORDERBOOK_OK:
-                check(code, f"market {self.market_id}: level {level.price_cents}")
-            events[index] = shared
-            event = events[index]
-            event.side = side
-            event.price_ticks = level.price_cents
-            event.size_lots = level.total_quantity
-            index += 1
-        return index
+        if self._image_exact:
+            self._image_exact = False
+            output.image_lacks(self, end - len(sides.bids) - len(sides.asks))
+        if end >= output.renew_at:
+            output.renew_images(end)
 
     def _export(self) -> None:
         held = self._held
@@ -302,29 +312,8 @@ class MarketFeed:
         image.valid = self.valid
         image.recv_mono_ns = recv_mono_ns or self._top.recv_mono_ns
         check(lib.image_write(self._market.images, image, self._held), "book image")
+        self._image_exact = True
         self._output.image_renewed(self)
-
-    def _write_top(self, recv_mono_ns: int) -> None:
-        top, bid, ask = self._top, self._metrics.bid.best_ticks, self._metrics.ask.best_ticks
-        book = self._book
-        top.bid_ticks = bid
-        top.ask_ticks = ask
-        top.bid_lots = (
-            lib.orderbook_level(book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_BID, bid) if bid >= 0 else 0
-        )
-        top.ask_lots = (
-            lib.orderbook_level(book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_ASK, ask) if ask >= 0 else 0
-        )
-        top.valid = self.valid
-        top.venue_sequence = self._level.venue_sequence
-        top.recv_mono_ns = recv_mono_ns
-        lib.top_write(self._top_row, top)
-
-    def _best(self, side: int, ticks: int) -> tuple[int, int]:
-        """(tick, lots) of a side's best level; (-1, 0) when the side is empty."""
-        if ticks == lib.ORDERBOOK_NO_TICK:
-            return -1, 0
-        return ticks, lib.orderbook_level(self._book, lib.ORDERBOOK_TOTAL, side, ticks)
 
     # ---- trades ------------------------------------------------------------------------------
 
@@ -344,7 +333,7 @@ class MarketFeed:
     def trades_moved(self) -> None:
         """Raises the count that makes the gateway ask for trades: one came, or one may have been missed."""
         self._top.trade_count += 1
-        lib.top_write(self._top_row, self._top)
+        lib.top_write(self._top_row, ffi.addressof(self._top))
 
 
 _EMPTY_LADDER: Final = bytes(2 * CENTS_GRID_TICKS * 8)

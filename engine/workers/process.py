@@ -8,7 +8,6 @@ run, traced and profiled by hand. The configuration in force is ``DIR/config.jso
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -18,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from engine import lifeline
+from engine import event_log, lifeline
 from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError, cell
 from engine.config import EXIT_CONFIG, EXIT_USAGE, Config
@@ -26,25 +25,6 @@ from engine.config import EXIT_CONFIG, EXIT_USAGE, Config
 EXIT_FENCED: Final = 75  # EX_TEMPFAIL: another process has taken this one's place
 
 CONFIG_FILE: Final = "config.json"
-
-
-def configure_logging(name: str) -> None:
-    """One JSON line per event on stderr: event name, fields, process, UTC time."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(
-                serializer=lambda event, **_: msgspec.json.encode(event).decode()
-            ),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    structlog.contextvars.bind_contextvars(process=name, pid=os.getpid())
 
 
 class WorkerProcess:
@@ -130,7 +110,7 @@ def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
     lifeline.bind(args.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer, in order
     os.umask(0o077)
-    configure_logging(name)
+    event_log.configure(name)
     try:
         arena = Arena(args.arena_fd, epoch=args.arena_epoch)
         config = msgspec.json.decode((args.run_dir / CONFIG_FILE).read_bytes(), type=Config)

@@ -107,6 +107,7 @@ class QuotedMarket:
         self._order_tokens = TokenBucket(order_rate_limit, clock.mono_ns)
         self._requote = True
         self._quoted_fair = 0
+        self._quoted_sides = (False, False)  # bids, asks
         # monotonic ns
         self._sync_retry_ns = 0
         self._sync_force_ns = 0
@@ -370,15 +371,22 @@ class QuotedMarket:
         return clock.mono_ns >= self._sync_force_ns or not any(order.busy for order in self.live)
 
     def _look_for_triggers(self, clock: Clock) -> None:
-        """§3.8, STABILIZATION: the fair price moved or an order grew old; the rest sets the flag itself."""
-        if self._requote:
-            return
-        rules = self.config.quote.stabilization
+        """§3.8, STABILIZATION; fills, releases and answers set the flag where they arrive."""
+        if not self._requote:
+            self._requote = self._price_moved() or self._order_aged(clock) or self._side_came_or_went()
+
+    def _price_moved(self) -> bool:
         fair = self.kernel.fair.fair_price_cents
         moved = abs(fair - self._quoted_fair)
-        self._requote = (moved >= 1 and moved > rules.cancel_on_price_move * fair) or any(
-            clock.unix_ms - order.created_ms > rules.max_order_age_ms for order in self.live
-        )
+        return moved >= 1 and bool(moved > self.config.quote.stabilization.cancel_on_price_move * fair)
+
+    def _order_aged(self, clock: Clock) -> bool:
+        max_age_ms = self.config.quote.stabilization.max_order_age_ms
+        return any(clock.unix_ms - order.created_ms > max_age_ms for order in self.live)
+
+    def _side_came_or_went(self) -> bool:
+        """A side of the target came back into the price limits, or left them, since it was last funded."""
+        return (bool(self.kernel.target.bid_count), bool(self.kernel.target.ask_count)) != self._quoted_sides
 
     def _desired(self) -> list[DesiredOrder]:
         assert self._funding is not None, "the kernel is ready only after the rules came"
@@ -405,6 +413,7 @@ class QuotedMarket:
                 self._send(action, clock)
                 sent += 1
         self._quoted_fair = self.kernel.fair.fair_price_cents
+        self._quoted_sides = (bool(self.kernel.target.bid_count), bool(self.kernel.target.ask_count))
         if sent:
             self.row.counters.quotes += 1
         elif waiting or actions:

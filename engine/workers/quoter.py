@@ -34,6 +34,7 @@ _EXECUTIONS_PER_PASS: Final = 64
 _HEARTBEAT_NS: Final = 50_000_000
 _LONGEST_WAIT_NS: Final = 50_000_000
 _SLOW_PASS_NS: Final = 10_000_000
+_FINAL_SYNC_NS: Final = 3_000_000_000
 
 
 class Quoter:
@@ -68,7 +69,7 @@ class Quoter:
         self._next_beat_ns = 0
         self._next_reconcile_ns = 0
         self.stopping = False
-        self._final_sync = False
+        self._final_sync_until_ns = 0
         self.markets: dict[int, QuotedMarket] = {}
         self._load_markets(clock)
 
@@ -210,16 +211,16 @@ class Quoter:
             for market in self.markets.values():
                 market.stopping = True
 
-    def stopped(self) -> bool:
-        """True once nothing is live and the venue's books have been taken a last time."""
+    def stopped(self, clock: Clock) -> bool:
+        """True once nothing is live and the venue's books have been taken a last time, if it answers."""
         markets = self.markets.values()
         if any(market.live for market in markets):
             return False
-        if not self._final_sync:
-            self._final_sync = True
+        if not self._final_sync_until_ns:
+            self._final_sync_until_ns = clock.mono_ns + _FINAL_SYNC_NS
             for market in markets:
                 market.reconcile()
-        return all(market.synced for market in markets)
+        return clock.mono_ns >= self._final_sync_until_ns or all(market.synced for market in markets)
 
     def finish(self) -> None:
         """The last rows of this process."""
@@ -256,7 +257,7 @@ def main() -> int:
         lib.process_pass(row, lib.mono_now_ns() - clock.mono_ns, work, _SLOW_PASS_NS)
         if quoter.stopping:
             deadline = deadline or time.monotonic() + proc.config.engine.stop_timeout_ms / 1000
-            if quoter.stopped():
+            if quoter.stopped(clock):
                 break
             if time.monotonic() > deadline:
                 _log.error("stop_timeout", live={m.config.id: len(m.live) for m in quoter.markets.values()})

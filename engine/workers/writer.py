@@ -176,15 +176,19 @@ class Board:
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
         header = arena.header
-        memory = ffi.buffer(arena.base, header.total_bytes)
-        stride = header.market_stride
+        memory = ffi.buffer(arena.base, header.total_bytes.value)
+        stride = header.market_stride.value
         slot = ffi.typeof("market_slot_t")
         state_at = ffi.offsetof(slot, "state") + ffi.offsetof("state_row_t", "version")
         orders_at = ffi.offsetof(slot, "live_orders") + ffi.offsetof("live_order_row_t", "version")
 
         def view(shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> NDArray[np.uint64]:
             words: NDArray[np.uint64] = np.ndarray(
-                shape, dtype=np.uint64, buffer=memory, offset=header.market_offset + offset, strides=strides
+                shape,
+                dtype=np.uint64,
+                buffer=memory,
+                offset=header.market_offset.value + offset,
+                strides=strides,
             )
             words.flags.writeable = False
             return words

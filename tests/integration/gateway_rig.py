@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +21,6 @@ MARKET = "MKT-BTC-100K-2026"
 OTHER_MARKET = "MKT-ETH-10K-2026"
 MARKET_IDS = (MARKET, OTHER_MARKET, "MKT-FED-RATE-CUT-2026Q2")
 TRADER_PASSWORD = "Trader-of-the-tests-1"
-NEW_ORDER_KINDS = frozenset({OrderKind.PLACE, OrderKind.REPLACE})
 
 _FIELDS = [name for name, _ in ffi.typeof("execution_record_t").fields]
 
@@ -299,18 +297,3 @@ def _as_dict(record: Any) -> dict[str, Any]:
         else int(getattr(record, name))
         for name in _FIELDS
     }
-
-
-def market_sell(trader: Account, market_id: str, side: str, price: int, quantity: int) -> Any:
-    """An ordinary account's sale."""
-    return trader.post(
-        "orders",
-        {
-            "client_order_id": f"t{time.monotonic_ns()}",
-            "market_id": market_id,
-            "side": side,
-            "direction": "SELL",
-            "price_cents": price,
-            "quantity": quantity,
-        },
-    )

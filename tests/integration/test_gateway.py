@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import urllib.error
 from collections.abc import Iterator
@@ -571,6 +572,39 @@ def test_kill_9_loses_no_fill_and_leaves_no_order(fresh_rig: GatewayRig, fresh_e
     ids = [order["client_order_id"] for order in fresh_exchange.orders()]
     assert len(ids) == len(set(ids))
     assert newer["venue_order_id"]
+
+
+@pytest.mark.parametrize("absence", ["stopped", "killed"])
+def test_more_fills_than_can_be_walked_are_taken_from_the_ledger(
+    fresh_rig: GatewayRig, fresh_exchange: Exchange, absence: str
+) -> None:
+    """Ten pages of a hundred are the bound of a walk back; the gateway misses more than that."""
+    process = fresh_rig.start_gateway()
+    quoter = fresh_rig.quoters[0]
+    trader = fresh_exchange.trader()
+    quoter.live(YES, SELL, 50, 1_500)
+    trader.buy(MARKET, "YES", 50, 1)
+    quoter.expect(ExecutionKind.FILL)
+    if absence == "stopped":
+        process.send_signal(signal.SIGSTOP)
+    else:
+        fresh_rig.kill_gateway(process)
+    for _ in range(1_010):
+        trader.buy(MARKET, "YES", 50, 1)
+    if absence == "stopped":
+        process.send_signal(signal.SIGCONT)
+        until(lambda: fresh_rig.logged("gateway", "trade_cursor_lost"), "it knows that it does not know")
+        until(lambda: quoter.of(ExecutionKind.SYNC_END), "the quoter is told anew")
+    else:
+        fresh_rig.start_gateway()
+        assert fresh_rig.logged("gateway", "cursor_out_of_reach")
+    assert fresh_exchange.live() == []
+    assert books_agree(fresh_rig, fresh_exchange)
+    assert fresh_exchange.position()["yes"]["volume"] == PAIRS - 1_011
+    quoter.live(YES, SELL, 60, 5)
+    trader.buy(MARKET, "YES", 60, 5)
+    quoter.expect(ExecutionKind.FILL, quantity=5)
+    assert books_agree(fresh_rig, fresh_exchange)
 
 
 def test_sigterm_takes_everything_off_and_ends_well(fresh_rig: GatewayRig, fresh_exchange: Exchange) -> None:

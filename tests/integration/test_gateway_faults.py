@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from engine._native import lib
-from engine.events import Direction, ExecutionKind, GatewayCounter, LocalReject, OrderKind, Outcome
+from engine.events import Direction, ExecutionKind, LocalReject, OrderKind, Outcome
 from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
-from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
+from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, Quoter
 from tests.integration.test_gateway import books_agree
 from tests.integration.worker_rig import until
 
@@ -187,21 +187,36 @@ def test_a_mint_or_burn_without_an_answer_is_booked_once(
     assert books_agree(running, exchange)
 
 
-def test_a_kill_word_stops_resends_and_the_order_that_arrived(
+def test_a_kill_word_stops_resends(
     proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
-    resends = running.counter(GatewayCounter.RESENDS)
-    proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
+    before = len(exchange.orders())
+    word = running.arena.kill_market(0)
+    proxy.fail_next("POST", "/api/v1/orders", *(Fault.DROP_REQUEST,) * 2)
+    intent = quoter.place(YES, SELL, 60, 7)
+    quoter.expect(ExecutionKind.UNKNOWN, intent=intent)
+    lib.cell_or(word, lib.KILL_ADMIN)
+    try:
+        assert quoter.refusal(intent) == LocalReject.NOT_READY
+        assert len(exchange.orders()) == before, "an order was made under a kill word"
+    finally:
+        lib.cell_clear(word, lib.KILL_ADMIN)
+
+
+def test_an_order_that_arrived_unnoticed_is_pulled_by_a_kill_word(
+    proxy: FaultProxy, running: GatewayRig, quoter: Quoter, exchange: Exchange
+) -> None:
+    word = running.arena.kill_market(0)
+    proxy.fail_next("POST", "/api/v1/orders", Fault.STALL_REPLY)
     intent = quoter.place(YES, SELL, 60, 7)
     until(lambda: len(exchange.live()) == 1, "order committed")
-    lib.cell_or(running.arena.kill_market(0), lib.KILL_ADMIN)
-    lib.bell_ring(running.arena.process(lib.PROCESS_GATEWAY), running.gateway_bell)
-    until(lambda: not exchange.live(), "pulled by the batch cancel")
-    quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=intent)
-    until(lambda: not running.live_rows(), "rows freed")
-    assert running.counter(GatewayCounter.RESENDS) == resends
-    lib.cell_clear(running.arena.kill_market(0), lib.KILL_ADMIN)
-    assert len(exchange.orders()) == len({order["client_order_id"] for order in exchange.orders()})
+    lib.cell_or(word, lib.KILL_ADMIN)
+    try:
+        until(lambda: not exchange.live(), "pulled")
+        quoter.expect(ExecutionKind.ACKED, intent=intent)
+        until(lambda: not running.live_rows(), "rows freed")
+    finally:
+        lib.cell_clear(word, lib.KILL_ADMIN)
 
 
 def test_a_token_the_venue_refuses_is_renewed_and_the_request_repeated(
@@ -356,3 +371,31 @@ def test_a_start_without_an_answer_funds_once(
     rig.start_gateway()
     assert own_exchange.position()["yes"]["volume"] == 2_500
     assert own_exchange.cash_cents() == rig.cash_cents() == 250_000
+
+
+def test_old_trades_are_not_applied_again_while_a_market_is_still_recovering(
+    tmp_path: Path, own_proxy: FaultProxy, own_exchange: Exchange
+) -> None:
+    rig = GatewayRig(tmp_path, own_proxy.url, markets=(MARKET, OTHER_MARKET), request_timeout_ms=DEADLINE_MS)
+    try:
+        first = rig.start_gateway()
+        trader = own_exchange.trader()
+        for quoter, market in zip(rig.quoters, (MARKET, OTHER_MARKET), strict=True):
+            quoter.live(YES, SELL, 55, 10)
+            trader.buy(market, "YES", 55, 10)
+            quoter.expect(ExecutionKind.FILLED)
+        rig.kill_gateway(first)
+        failures = iter(range(4))
+
+        def rule(method: str, path: str) -> Fault:
+            late = method == "GET" and "/trades" in path and OTHER_MARKET in path
+            return Fault.UNAVAILABLE if late and next(failures, None) is not None else Fault.PASS
+
+        own_proxy.rule = rule
+        rig.start_gateway()
+        assert next(failures, None) is None, "the second market was held back"
+        assert books_agree(rig, own_exchange)
+        for quoter in rig.quoters:
+            assert len(quoter.of(ExecutionKind.FILL)) == 1
+    finally:
+        rig.close()

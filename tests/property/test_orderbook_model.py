@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from engine._native import ffi, lib
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from engine._native import ffi, lib
 from tests.reference.kernel import CENTS, GRIDS, KernelBook
 from tests.reference.orderbook import (
     ASK,
@@ -183,6 +183,19 @@ class BookMachine(RuleBasedStateMachine):
                 assert lib.orderbook_best(pointer, view, side) == model.best(view, side)
                 for tick, lots in levels:
                     assert lib.orderbook_level(pointer, view, side, tick) == lots
+                total = sum(lots for _, lots in levels)
+                for wanted in (
+                    {1, levels[0][1] + 1, total // 2, total - 1, total, total + 1} if levels else {1}
+                ):
+                    if wanted >= 1:
+                        assert self.kernel.depth_to_lots(view, side, wanted) == model.depth_to_lots(
+                            view, side, wanted
+                        )
+                for limit in (1, 2, 4):
+                    assert self.kernel.depth(view, side, limit) == model.depth(view, side, limit)
+                    assert self.kernel.depth_within(view, side, limit) == model.depth_within(
+                        view, side, limit
+                    )
         for side in (BID, ASK):
             for tick, lots in model.own[side].items():
                 assert lib.orderbook_own(pointer, side, tick) == lots
@@ -190,7 +203,7 @@ class BookMachine(RuleBasedStateMachine):
 
 TestBookMachine = BookMachine.TestCase
 TestBookMachine.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 LEVELS = st.dictionaries(st.integers(1, 99), st.integers(1, 10**6), max_size=12)

@@ -8,10 +8,10 @@ from dataclasses import astuple, dataclass, replace
 from functools import cache
 from typing import Any
 
-from engine._native import ffi, lib
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from engine._native import ffi, lib
 from engine.quoting.pricing import MarketTerms, PhasePrices, PriceParams
 from tests.reference import quote as reference
 from tests.reference.kernel import CENTS, GRIDS, KernelBook, KernelQuote, native_inputs

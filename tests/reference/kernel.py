@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from engine._native import ffi, lib
-
 from engine.quoting.pricing import PriceParams, native_params
 from tests.reference.orderbook import Segment
 from tests.reference.quote import Fair, Inputs, Target

@@ -46,7 +46,7 @@ def test_counts_and_epoch_are_readable_by_whoever_attaches(arena: Arena) -> None
     attached = Arena(os.dup(arena.fd), epoch=arena.epoch)
     assert (attached.market_slots, attached.worker_slots) == (MARKETS, WORKERS)
     assert attached.process_slots == lib.PROCESS_QUOTER_FIRST + WORKERS
-    assert attached.header.supervisor_pid == os.getpid()
+    assert attached.header.supervisor_pid.value == os.getpid()
 
 
 @pytest.mark.parametrize(("markets", "workers"), [(0, 1), (1, 0), (4097, 1), (1, 1025), (-1 & 0xFFFFFFFF, 1)])

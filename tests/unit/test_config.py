@@ -93,6 +93,7 @@ def test_what_is_refused_is_named_in_one_line(document: dict[str, Any], where: s
         ({"anchor_initial_weight": 0.9, "microprice_weight": 0.2}, "must not exceed 1"),
         ({"base_learning_rate": 0.02, "learning_rate_min": 0.05}, "must lie between"),
         ({"base_learning_rate": 0.30, "learning_rate_max": 0.20}, "must lie between"),
+        ({"learning_rate_min": 0.001}, "at least a sixteenth of base_learning_rate"),
         ({"vol": {"sigma_min_cents": 5, "sigma_max_cents": 5}}, "must be below"),
         ({"base_spread_cents": 10, "max_spread_cents": 5}, "must not exceed"),
     ],

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from engine._native import ffi, lib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine._native import ffi, lib
 from engine.events import Side
 from engine.observer import JournalEntry, JournalFold, JournalPage, book_digest
 from engine.paper.model import AMM_USER_ID

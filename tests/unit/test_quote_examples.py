@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from engine._native import ffi, lib
 
+from engine._native import ffi, lib
 from engine.quoting.pricing import MarketTerms, PriceParams
 from tests.reference import quote as reference
 from tests.reference.kernel import (

@@ -26,9 +26,10 @@ START_NS = 1_000 * SECOND
 class Venue:
     """Ingest and gateway of one market, as the quoter sees them."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, initial_price_cents: int = 50) -> None:
         self.arena = Arena.create(market_slots=2, worker_slots=1)
-        market = configuration.parse({"markets": [{"id": "MKT-A"}]}, "test").markets[0]
+        quote = {"initial_price_cents": initial_price_cents}
+        market = configuration.parse({"markets": [{"id": "MKT-A", "quote": quote}]}, "test").markets[0]
         descriptor = self.arena.market(SLOT).descriptor
         ffi.memmove(descriptor.market_id, padded(market.id, lib.MARKET_ID_BYTES), lib.MARKET_ID_BYTES)
         lib.cell_store(cell(descriptor, "tick_count"), 101)
@@ -284,6 +285,20 @@ def test_a_moved_price_replaces_orders_and_never_crosses_its_own(quoting: Venue)
             assert intent.price_cents > highest_bid
         if intent.outcome == Outcome.NO and intent.direction == Direction.SELL:
             assert 100 - intent.price_cents < lowest_ask
+
+
+def test_a_side_that_comes_back_into_the_limits_is_quoted_at_once(tmp_path: Path) -> None:
+    venue = Venue(tmp_path, initial_price_cents=94)
+    venue.run()
+    venue.snapshot({91: 300, 90: 300}, {97: 300, 98: 300})
+    venue.sync()
+    placed = venue.run()
+    venue.acknowledge(placed)
+    assert {order.side for order in market(venue).live} == {Side.BID}  # the ask would be 96
+    assert venue.run(0.1) == []
+    market(venue).kernel.inputs.anchor_cents = 92.6  # fair moves by one cent: below the 2 % that re-quote
+    asks = [intent for intent in venue.run(1.0) if intent.outcome == Outcome.YES]
+    assert [(intent.kind, intent.price_cents) for intent in asks] == [(OrderKind.PLACE, 95)]
 
 
 def test_an_invalid_book_pulls_everything_once(quoting: Venue) -> None:

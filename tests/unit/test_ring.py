@@ -51,9 +51,10 @@ class Ring:
     def free_role(self) -> None:
         getattr(lib, f"{self.kind}_free_role")(self.ring)
 
-    def publish(self, value: int, token: int = TOKEN) -> int:
+    def publish(self, value: int, token: int = TOKEN, count: int = 1) -> int:
         if self.kind == "broadcast":
-            return int(lib.broadcast_publish(self.ring, SLOTS, token, self.payload(value), 1))
+            payloads = self.payload(value, count)
+            return int(lib.broadcast_publish(self.ring, SLOTS, token, payloads, count))
         return int(lib.message_publish(self.ring, SLOTS, token, self.payload(value)))
 
     def cursor(self, position: int = 0) -> Any:
@@ -144,13 +145,18 @@ def test_readers_share_nothing(ring: Ring) -> None:
     assert ring.read(first) == ([2], False)
 
 
+def busy(position: int) -> int:
+    """The sequence of a slot that is being written for ``position``."""
+    return 1 << 63 | (position + 1)
+
+
 def test_a_record_half_written_is_not_read(ring: Ring) -> None:
-    """The state a producer killed inside a slot leaves: sequence 0, words of two payloads."""
+    """The state a producer killed inside a slot leaves: slot busy, words of two payloads."""
     ring.acquire()
     cursor = ring.cursor()
     ring.publish(1)
     slot = ring.slots[1]
-    slot.sequence.value = 0
+    slot.sequence.value = busy(1)
     slot.words[0].value = 99
     assert ring.read(cursor) == ([1], False)
     ring.free_role()
@@ -159,25 +165,52 @@ def test_a_record_half_written_is_not_read(ring: Ring) -> None:
     assert ring.read(cursor) == ([2], False)
 
 
-def test_a_record_whose_producer_died_before_the_head_is_replaced(ring: Ring) -> None:
+def test_a_message_whose_producer_died_before_the_head_is_replaced(message: Ring) -> None:
     """Slot complete, head not moved: nobody acts on it, and the successor's record takes its place."""
-    ring.acquire()
-    cursor = ring.cursor()
-    ring.publish(1)
-    ring.publish(2)
-    ring.ring.published.value = 1
-    assert ring.read(cursor) == ([1], False)
-    if ring.kind == "message":
-        assert ring.peek() == [1]
-        ring.release(1)
-        assert ring.peek() == []
-    ring.free_role()
-    ring.acquire(STRANGER)
-    assert ring.publish(3, token=STRANGER) == lib.RING_OK
-    assert ring.read(cursor) == ([3], False)
-    if ring.kind == "message":
-        assert ring.peek() == [3]
-        assert lib.message_space(ring.ring, SLOTS) == SLOTS - 1
+    cursor = message.cursor()
+    message.publish(1)
+    message.publish(2)
+    message.ring.published.value = 1
+    assert message.read(cursor) == ([1], False)
+    assert message.peek() == [1]
+    message.release(1)
+    assert message.peek() == []
+    message.free_role()
+    message.acquire(STRANGER)
+    assert message.publish(3, token=STRANGER) == lib.RING_OK
+    assert message.read(cursor) == ([3], False)
+    assert message.peek() == [3]
+    assert lib.message_space(message.ring, SLOTS) == SLOTS - 1
+
+
+def test_an_event_whose_producer_died_before_the_head_was_published(broadcast: Ring) -> None:
+    """Slots shown, head not moved: readers have them, so the successor goes on behind them."""
+    cursor = broadcast.cursor()
+    broadcast.publish(1)
+    broadcast.publish(2, count=2)
+    broadcast.ring.published.value = 1
+    assert broadcast.read(cursor) == ([1, 2, 3], False)
+    broadcast.free_role()
+    broadcast.acquire(STRANGER)
+    assert broadcast.publish(4, token=STRANGER) == lib.RING_OK
+    assert broadcast.read(cursor) == ([4], False)
+    assert lib.broadcast_position(broadcast.ring) == 4
+
+
+def test_what_is_left_of_a_batch_that_was_never_shown_does_not_follow_a_shorter_one(broadcast: Ring) -> None:
+    """A producer killed before it showed the first slot of a batch, whose other slots are complete."""
+    cursor = broadcast.cursor()
+    broadcast.publish(1)
+    broadcast.publish(98, count=2)
+    broadcast.ring.published.value = 1
+    broadcast.slots[1].sequence.value = busy(1)
+    assert broadcast.read(cursor) == ([1], False)
+    broadcast.free_role()
+    broadcast.acquire(STRANGER)
+    assert broadcast.publish(2, token=STRANGER) == lib.RING_OK
+    assert broadcast.read(cursor) == ([2], False)
+    assert broadcast.publish(3, token=STRANGER) == lib.RING_OK
+    assert broadcast.read(cursor) == ([3], False)
 
 
 def test_positions_far_from_zero_wrap_the_same(ring: Ring) -> None:
@@ -211,10 +244,12 @@ def test_a_reader_lapped_in_the_middle_keeps_what_it_read(broadcast: Ring) -> No
     cursor = broadcast.cursor()
     for value in range(4):
         broadcast.publish(value)
-    broadcast.slots[2].sequence.value = 0  # the producer has come round and is writing here
-    values, lapped = broadcast.read(cursor)
-    assert (values, lapped) == ([0, 1], True)
-    assert cursor.lost + 2 == cursor.position
+    broadcast.slots[2].sequence.value = busy(2 + SLOTS)  # the producer has come round and is writing here
+    assert broadcast.read(cursor) == ([0, 1], False), "the head does not show it yet: wait"
+    broadcast.ring.published.value = 2 + SLOTS
+    assert broadcast.read(cursor) == ([], True)
+    assert cursor.position == 2 + SLOTS - SLOTS // 4
+    assert cursor.lost == cursor.position - 2
 
 
 def test_the_reader_just_ahead_of_the_producer_loses_nothing(broadcast: Ring) -> None:
@@ -226,16 +261,58 @@ def test_the_reader_just_ahead_of_the_producer_loses_nothing(broadcast: Ring) ->
 
 def test_a_batch_is_published_whole(broadcast: Ring) -> None:
     cursor = broadcast.cursor()
-    payloads = broadcast.payload(10, count=5)
-    assert lib.broadcast_publish(broadcast.ring, SLOTS, TOKEN, payloads, 5) == lib.RING_OK
-    assert lib.broadcast_position(broadcast.ring) == 5
-    assert broadcast.read(cursor) == ([10, 11, 12, 13, 14], False)
+    assert broadcast.publish(10, count=2) == lib.RING_OK
+    assert lib.broadcast_position(broadcast.ring) == 2
+    assert broadcast.read(cursor) == ([10, 11], False)
+    assert broadcast.publish(0, count=0) == lib.RING_OK
+    assert broadcast.read(cursor) == ([], False)
+
+
+def test_a_batch_appears_with_its_first_slot(broadcast: Ring) -> None:
+    """The first slot is shown last, so that is all a reader waits for."""
+    cursor = broadcast.cursor()
+    broadcast.publish(10, count=2)
+    shown = broadcast.slots[0].sequence.value
+    broadcast.slots[0].sequence.value = busy(0)
+    assert broadcast.read(cursor) == ([], False)
+    broadcast.slots[0].sequence.value = shown
+    assert broadcast.read(cursor) == ([10, 11], False)
+
+
+def test_a_batch_is_at_most_a_quarter_ring(broadcast: Ring) -> None:
+    assert broadcast.publish(0, count=SLOTS // 4 + 1) == lib.RING_BAD_ARGUMENT
+    assert lib.broadcast_position(broadcast.ring) == 0
+
+
+@pytest.mark.parametrize("slot_count", [0, 1, 2, 3, 6, 2**32 - 1])
+def test_a_slot_count_that_is_no_ring_is_refused(ring: Ring, slot_count: int) -> None:
+    ring.acquire()
+    ring.publish(1)
+    out, lapped = ffi.new("char[]", 8 * ring.words), ffi.new("int *")
+    if ring.kind == "broadcast":
+        assert (
+            lib.broadcast_publish(ring.ring, slot_count, TOKEN, ring.payload(1), 1) == lib.RING_BAD_ARGUMENT
+        )
+        assert lib.broadcast_read(ring.ring, slot_count, ring.cursor(), out, 1, lapped) == 0
+    else:
+        assert lib.message_publish(ring.ring, slot_count, TOKEN, ring.payload(1)) == lib.RING_BAD_ARGUMENT
+        assert lib.message_peek(ring.ring, slot_count, out, 1) == 0
+
+
+def test_a_reader_begins_a_quarter_ring_behind(broadcast: Ring) -> None:
+    cursor = broadcast.cursor(position=99)
+    lib.broadcast_attach(broadcast.ring, SLOTS, cursor)
+    assert (cursor.position, cursor.lost, cursor.laps) == (0, 0, 0)
+    for value in range(5):
+        broadcast.publish(value)
+    lib.broadcast_attach(broadcast.ring, SLOTS, cursor)
+    assert broadcast.read(cursor) == ([3, 4], False)
 
 
 def test_a_concurrent_reader_sees_whole_records_in_order(broadcast: Ring) -> None:
     """Both calls release the interpreter: the reader really runs beside the producer."""
     total = 200_000
-    batch = 100
+    batch = SLOTS // 4
 
     def produce() -> None:
         for value in range(0, total, batch):
@@ -270,6 +347,14 @@ def test_a_full_ring_says_so_and_loses_nothing(message: Ring) -> None:
     assert message.publish(SLOTS) == lib.RING_OK
     assert message.publish(99) == lib.RING_FULL
     assert message.peek() == list(range(1, SLOTS + 1))
+
+
+def test_no_more_is_released_than_is_there(message: Ring) -> None:
+    message.publish(1)
+    assert lib.message_release(message.ring, 2) == lib.RING_BAD_ARGUMENT
+    assert message.peek() == [1]
+    assert lib.message_release(message.ring, 1) == lib.RING_OK
+    assert lib.message_release(message.ring, 1) == lib.RING_BAD_ARGUMENT
 
 
 def test_what_was_not_released_is_there_for_the_next_consumer(message: Ring) -> None:

@@ -1,0 +1,48 @@
+/* feed_push.h - one order-book frame of a market, from its decoded levels into shared memory.
+ *
+ *   feed_level() per level --> ladder, staged event        feed_publish() --> book ring, feed row, top row, bell
+ *
+ * Ingest decodes a frame into Python values; everything it does with them afterwards is here. A frame is one
+ * batch: readers see all of its levels or none, END on the last.
+ *
+ * Reads: nothing shared. Writes: the worker's book ring (role held by `token`), the market's feed and top rows,
+ * and rings the quoter's bell. Single threaded, no allocation. */
+#ifndef COREQUOTE_FEED_PUSH_H
+#define COREQUOTE_FEED_PUSH_H
+
+#ifndef CFFI_CDEF
+#include "orderbook.h"
+#include "ring.h"
+#endif
+
+enum { FEED_EVENTS_MAX = 256 }; /* levels of one frame: 99 a side on the platform's grid */
+
+/* One market as ingest carries it. Pointers are ingest's own memory, except the arena's rows and ring. */
+typedef struct {
+    orderbook_t *book;
+    broadcast_ring_t *ring;
+    process_row_t *quoter;
+    top_row_t *top_row;
+    feed_row_t *feed_row;
+    book_event_t *events; /* scratch, FEED_EVENTS_MAX; markets of one ring may share it */
+    uint64_t token;
+    book_event_t level;   /* what the LEVEL events of the next frame share: market, kind, generation */
+    top_t top;            /* as last written; generation, validity and trade count are the caller's */
+    uint32_t staged;      /* levels since the last feed_publish() */
+    int32_t refusal;      /* code of the first level that the ladder refused */
+} market_feed_t;
+
+/* Takes a level of the frame at hand that is not its last: the new absolute total, 0 = gone. A level that the ladder
+ * refuses, or one too many, is reported by feed_publish(), and nothing of the frame is published. */
+void feed_level(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t lots);
+
+/* Takes the last level of a frame and ends it: all of its levels become visible at once. That is one call for a frame
+ * with one level, as most have. Returns the ring's position after it, or a negative code: ORDERBOOK_* of the refused
+ * level, RING_BAD_ARGUMENT for too many levels, RING_NOT_OWNER. After an error the ladder is not what the venue meant. */
+int64_t feed_publish(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t lots, int64_t venue_sequence,
+                     int64_t venue_unix_ms, int64_t recv_mono_ns);
+
+/* Writes the top row from the ladder. */
+void feed_write_top(market_feed_t *feed, int64_t recv_mono_ns);
+
+#endif
