@@ -36,7 +36,6 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE INDEX ix_ledger_user ON ledger_entries (user_id, id DESC)")
-    op.execute("CREATE INDEX ix_ledger_reference ON ledger_entries (reference_type, reference_id)")
 
 
 def downgrade() -> None:

@@ -22,6 +22,9 @@ def upgrade() -> None:
         )
         """
     )
+    # Entries are written once and read whole: compressing each of them would cost more than it saves.
+    op.execute("ALTER TABLE journal_commits ALTER entries SET STORAGE EXTERNAL")
+    op.execute("ALTER TABLE journal_commits SET (toast_tuple_target = 8160)")
     op.execute(
         """
         CREATE TABLE outbox (
