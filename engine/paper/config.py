@@ -69,8 +69,18 @@ class MarketSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError(f"status {self.status}: a new market is DRAFT or ACTIVE")
         for name in ("created_at", "trading_start_at", "trading_end_at", "resolution_date"):
             value: datetime | None = getattr(self, name)
-            if value is not None and value.tzinfo is None:
+            if value is None:
+                continue
+            if value.tzinfo is None:
                 raise ValueError(f"{name} {value.isoformat()} must name its offset from UTC")
+            try:
+                value.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"{name} {value.isoformat()} is no time in UTC") from None
+        for name in ("title", "description", "category"):
+            text: str | None = getattr(self, name)
+            if text is not None and "\0" in text:
+                raise ValueError(f"{name} {text!r} contains a NUL, which no table can store")
 
 
 class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -26,6 +26,8 @@ UNUSABLE_PASSWORD_HASH: Final = "$2b$12$SYSTEM_NO_LOGIN"  # noqa: S105 - opens n
 PAIR_CENTS: Final = 100
 """What one YES share and one NO share together are worth."""
 MINT_PRICE_CENTS: Final = 50
+VOLUME_MAX: Final = 2**31 - 1
+"""Shares that a position can hold: its columns are four bytes wide."""
 
 
 class Side(StrEnum):

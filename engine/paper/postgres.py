@@ -45,6 +45,8 @@ _OWNER: Final = "postgres"
 _RUNTIME: Final = "exchange"
 _DATABASE: Final = "postgres"
 _TEMPORARY_PREFIX: Final = "corequote-paper-"
+_PRIVATE: Final = "COREQUOTE_"
+"""Prefix of variables that hold secrets of the exchange's."""
 _NAMESPACE: Final = ("unshare", "--user", "--map-user=65534", "--map-group=65534", "--")
 _NOBODY: Final = (
     *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
@@ -251,6 +253,8 @@ class EmbeddedServer:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DatabaseError(f"{directory}: another exchange works here") from None
+        if self._identity.owner is not None and not self._durable:
+            directory.chmod(0o711)  # nobody must get through to its cluster, which is 0700
 
     def _create_cluster(self) -> None:
         """initdb beside its place, so that a cluster that is there is whole."""
@@ -282,8 +286,9 @@ class EmbeddedServer:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGQUIT)
             time.sleep(_POLL_S)
-        # It names a process that is gone, or by now another one's.
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        # They name a process that is gone, or a zombie that nobody reaps, or by now somebody else.
+        for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+            (self._cluster / name).unlink(missing_ok=True)
 
     # -- the process -------------------------------------------------------------------------------------
 
@@ -295,6 +300,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                env={name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)},
                 start_new_session=True,  # Ctrl-C is for the exchange, which then stops the server
             )
         except OSError as error:
@@ -322,10 +328,14 @@ class EmbeddedServer:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
 
     def _last_line(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = (self._directory / "pg.log").read_text(errors="replace").splitlines()
-            return next((line for line in reversed(lines) if line.strip()), "it said nothing")
-        return "it said nothing"
+        """The server's reason, or else its last word."""
+        try:
+            text = (self._directory / "pg.log").read_text(errors="replace")
+        except OSError:
+            return "it said nothing"
+        lines = [line for line in text.splitlines() if line.strip()]
+        reasons = [line for line in lines if "FATAL: " in line or "PANIC: " in line]
+        return (reasons or lines or ["it said nothing"])[-1]
 
 
 _STATUS_LINE: Final = 8

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -53,8 +54,13 @@ _STATUS: Final = msgspec.json.Decoder(MarketStatusBody)
 
 
 def create_market_command(settings: MarketSettings) -> CreateMarket:
-    """The command that creates a configured or requested market."""
-    return CreateMarket(**{name: getattr(settings, name) for name in settings.__struct_fields__})
+    """The command that creates a configured or requested market, its times in UTC."""
+
+    def value(name: str) -> object:
+        given = getattr(settings, name)
+        return given.astimezone(UTC) if isinstance(given, datetime) else given
+
+    return CreateMarket(**{name: value(name) for name in settings.__struct_fields__})  # type: ignore[arg-type]
 
 
 def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:

@@ -28,6 +28,7 @@ RECONNECT_S_MAX: Final = 20.0
 _LOCK_KEY: Final = 0x636F7265_71756F74
 _POLL_S: Final = 0.02
 _PREFETCH: Final = 5000
+_SEQUENCE_MAX: Final = 2**62
 _APPEND_ONLY: Final = frozenset({"trades", "ledger_entries", "journal_commits", "wal_events", "supply_keys"})
 _LOG: Final = logging.getLogger("engine.paper.store")
 
@@ -172,6 +173,7 @@ class Store:
 
     async def journal(self, after: int, limit: int) -> JournalView:
         """Up to ``limit`` entries with a sequence above ``after``."""
+        after = min(after, _SEQUENCE_MAX)
         async with self._reading:
             try:
                 if self._reader.is_closed():

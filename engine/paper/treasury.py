@@ -21,6 +21,7 @@ from engine.paper.matching import cancel_all_of
 from engine.paper.model import (
     AMM_USER_ID,
     PAIR_CENTS,
+    VOLUME_MAX,
     AmmRun,
     CancelReason,
     CancelScope,
@@ -101,6 +102,7 @@ def mint(state: State, command: Mint, at: datetime) -> Decision:
         raise Refusal(Code.MARKET_NOT_ACTIVE, f"market {market.id} is {market.status}")
     draft = Draft(state, at, market)
     _require_cash(draft, command.user_id, PAIR_CENTS * command.quantity)
+    _require_room(draft, command.user_id, command.quantity)
     key = mint_pairs(draft, command.user_id, command.quantity, command.idempotency_key)
     return Decision(draft.effects(), Supplied(key=key, replayed=False))
 
@@ -137,6 +139,7 @@ def start_amm(state: State, command: StartAmm, at: datetime) -> Decision:
     draft.post(command.user_id, EntryType.DEPOSIT, command.initial_budget_cents, budget)
     pairs = command.initial_budget_cents // (2 * PAIR_CENTS)
     if pairs:
+        _require_room(draft, command.user_id, pairs)
         mint_pairs(draft, command.user_id, pairs, f"amm_start_{draft.new_id()}")
     started = AmmStarted(
         run=draft.amm_run,
@@ -185,6 +188,12 @@ def _replayed(state: State, kind: ReferenceType, command: Mint | Burn) -> Suppli
             f"idempotency_key {command.idempotency_key} was used for {key.quantity} pairs of {key.market_id}",
         )
     return Supplied(key=key, replayed=True)
+
+
+def _require_room(draft: Draft, user_id: str, pairs: int) -> None:
+    held = max(draft.holding(user_id, side).volume for side in Side)
+    if held + pairs > VOLUME_MAX:
+        raise Refusal(Code.LIMIT_EXCEEDED, f"position {held} + {pairs} shares, allowed {VOLUME_MAX}")
 
 
 def _require_cash(draft: Draft, user_id: str, cents: int) -> None:

@@ -82,13 +82,13 @@ def test_rows_survive_a_kill_of_the_server(tmp_path: Path) -> None:
         assert select(database.owner, "SELECT number FROM kept") == 7
 
 
-def test_a_pid_file_that_names_somebody_else_is_no_obstacle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["postmaster.pid", ".s.PGSQL.5432.lock"])
+def test_a_lock_file_that_names_somebody_else_is_no_obstacle(tmp_path: Path, name: str) -> None:
     directory = tmp_path / "data"
     with embedded(directory):
-        text = (directory / "pg" / "postmaster.pid").read_text()
-    lines = text.splitlines()
-    lines[0] = str(os.getpid())
-    (directory / "pg" / "postmaster.pid").write_text("\n".join(lines) + "\n")
+        lines = (directory / "pg" / name).read_text().splitlines()
+    lines[0] = str(os.getppid())
+    (directory / "pg" / name).write_text("\n".join(lines) + "\n")
     with embedded(directory) as database:
         assert select(database.owner, "SELECT 1") == 1
 

@@ -270,6 +270,27 @@ def test_balances_that_somebody_else_moved_are_not_overwritten(venue: Venue) -> 
     venue.compares_rows = False
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "refusal"),
+    [
+        ("/admin/markets", {"id": "M", "title": "a\0b"}, 400),
+        ("/admin/markets", {"id": "M", "title": "t", "description": "\0"}, 400),
+        ("/admin/markets", {"id": "M", "title": "t", "created_at": "9999-12-31T23:00:00-10:00"}, 400),
+        (
+            "/admin/amm/start",
+            {"market_id": MARKET, "initial_budget_cents": 2**53, "initial_price_cents": 50},
+            4002,
+        ),
+    ],
+)
+def test_what_no_table_can_hold_is_refused(shared: Venue, path: str, body: object, refusal: int) -> None:
+    assert shared.operator.call("POST", path, body).code == refusal
+
+
+def test_journal_beyond_every_sequence_is_empty(shared: Venue) -> None:
+    assert shared.operator.get(f"/admin/journal?after={2**70}")["items"] == []
+
+
 def test_two_exchanges_never_share_a_database(venue: Venue, tmp_path: Path) -> None:
     from engine.paper.postgres import DatabaseError
     from engine.paper.store import Store
