@@ -8,7 +8,8 @@ static void set_valid(quote_market_t *market, uint32_t valid) {
     market->book_valid = valid;
 }
 
-int quote_market_load(quote_market_t *market) {
+/* Starts a market from its newest book image. Returns 1 when a valid one was loaded. */
+static int load(quote_market_t *market) {
     image_header_t header;
     if (image_read(market->images, &header, market->levels, market->tick_count) != RING_OK ||
         header.tick_count != market->tick_count || !header.valid ||
@@ -25,28 +26,32 @@ int quote_market_load(quote_market_t *market) {
     return 1;
 }
 
+static void on_link(quote_market_t *market, const book_event_t *event) {
+    market->link_up = event->status == LINK_UP;
+    market->news |= PASS_LINK;
+}
+
 static void on_generation(quote_market_t *market, const book_event_t *event) {
-    market->generations += 1;
     if (event->status != GENERATION_VALID) {
         market->generation = event->generation;
         set_valid(market, 0);
         return;
     }
     /* the image was written before this event was published, so it is at least as new */
-    (void)quote_market_load(market);
+    (void)load(market);
 }
 
 /* Invariant: a level is applied only to a book of its own generation, because a change after a gap
- * would land on levels nobody knows. */
-static void on_level(quote_market_t *market, const book_event_t *event) {
-    if (!market->book_valid || event->generation != market->generation) return;
+ * would land on levels nobody knows. Returns 1 when it was applied. */
+static int on_level(quote_market_t *market, const book_event_t *event) {
+    if (!market->book_valid || event->generation != market->generation) return 0;
     if (orderbook_set_level(market->book, event->side, event->price_ticks, event->size_lots) != ORDERBOOK_OK) {
         set_valid(market, 0); /* ingest checked it: what does not fit is not this book */
-        return;
+        return 0;
     }
-    market->deltas += 1;
     market->venue_sequence = event->venue_sequence;
     market->news |= PASS_BOOK;
+    return 1;
 }
 
 static void on_trade(quote_market_t *market, const book_event_t *event, int64_t unix_ms) {
@@ -59,18 +64,19 @@ static void on_trade(quote_market_t *market, const book_event_t *event, int64_t 
 }
 
 static void on_event(quote_market_t *market, const book_event_t *event, uint64_t position, int64_t unix_ms) {
+    market->link_mono_ns = event->recv_mono_ns;
     if (event->kind == BOOK_LINK) {
-        market->link_up = event->status == LINK_UP;
-        market->link_mono_ns = event->recv_mono_ns;
-        market->news |= PASS_LINK;
+        on_link(market, event);
         return;
     }
-    market->link_mono_ns = event->recv_mono_ns;
     if (event->kind == BOOK_TRADE) {
         on_trade(market, event, unix_ms);
     } else if (position >= market->image_position) {
-        if (event->kind == BOOK_LEVEL) on_level(market, event);
-        if (event->kind == BOOK_GENERATION) on_generation(market, event);
+        if (event->kind == BOOK_LEVEL) market->deltas += (uint64_t)on_level(market, event);
+        if (event->kind == BOOK_GENERATION) {
+            market->generations += 1;
+            on_generation(market, event);
+        }
     }
     if ((event->flags & BOOK_EVENT_END) == 0) return;
     if (event->kind != BOOK_TRADE) market->messages += 1;
@@ -88,8 +94,9 @@ int32_t quote_market_compute(quote_market_t *market, int64_t unix_ms) {
 
 static void decide(quote_market_t *market, int64_t unix_ms) {
     (void)quote_market_compute(market, unix_ms);
-    int64_t waited_ns = mono_now_ns() - market->batch_recv_ns;
-    histogram_record(market->tick_to_quote_ns, waited_ns > 0 ? (uint64_t)waited_ns : 0);
+    int64_t now_ns = mono_now_ns();
+    int64_t recv_ns = market->batch_recv_ns; /* another process's word: not to be subtracted unseen */
+    histogram_record(market->tick_to_quote_ns, recv_ns > 0 && recv_ns < now_ns ? (uint64_t)(now_ns - recv_ns) : 0);
     market->batch_recv_ns = 0;
 }
 
@@ -97,7 +104,40 @@ static void decide(quote_market_t *market, int64_t unix_ms) {
  * whose image is not valid stays invalid until its next generation. */
 static void reload_all(quote_market_t **markets, uint32_t market_count) {
     for (uint32_t slot = 0; slot < market_count; slot++)
-        if (markets[slot] != NULL) (void)quote_market_load(markets[slot]);
+        if (markets[slot] != NULL) (void)load(markets[slot]);
+}
+
+/* An event that happened before this worker looked: it changes the ladder and nothing else. */
+static void catch_up(quote_market_t *market, const book_event_t *event, uint64_t position) {
+    if (event->kind == BOOK_LINK) on_link(market, event);
+    if (position < market->image_position) return;
+    if (event->kind == BOOK_LEVEL) (void)on_level(market, event);
+    if (event->kind == BOOK_GENERATION) on_generation(market, event);
+}
+
+void quote_join(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
+                uint32_t market_count, int64_t mono_ns) {
+    book_event_t events[PASS_BATCH_EVENTS];
+    broadcast_attach(ring, BOOK_RING_SLOTS, cursor);
+    uint64_t now_at = broadcast_position(ring);
+    for (uint32_t slot = 0; slot < market_count; slot++) {
+        if (markets[slot] == NULL) continue;
+        markets[slot]->link_up = (uint32_t)load(markets[slot]);
+        markets[slot]->link_mono_ns = mono_ns;
+    }
+    while (cursor->position < now_at) {
+        int lapped = 0;
+        uint64_t position = cursor->position;
+        uint64_t left = now_at - position;
+        uint32_t count = broadcast_read(ring, BOOK_RING_SLOTS, cursor, events,
+                                        left < PASS_BATCH_EVENTS ? (uint32_t)left : PASS_BATCH_EVENTS, &lapped);
+        for (uint32_t i = 0; i < count; i++) {
+            uint16_t slot = events[i].market_slot;
+            if (slot < market_count && markets[slot] != NULL) catch_up(markets[slot], &events[i], position + i);
+        }
+        if (lapped) reload_all(markets, market_count);
+        if (count == 0 && !lapped) return; /* the head runs ahead of what it counts: quote_pass() goes on from here */
+    }
 }
 
 uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,

@@ -59,9 +59,11 @@ typedef struct {
 uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
                     uint32_t market_count, int64_t unix_ms, uint16_t *news_slots, uint32_t *news_count);
 
-/* Starts a market from its newest book image: for a worker that attaches late. Returns 1 when a
- * valid image was loaded. */
-int quote_market_load(quote_market_t *market);
+/* A worker that begins: every market from its newest book image and the events since, which change
+ * ladders and nothing else: no decision, no trade, no count. Leaves the cursor where quote_pass() goes
+ * on. */
+void quote_join(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
+                uint32_t market_count, int64_t mono_ns);
 
 /* Recomputes one market at unix_ms, for timers and changed inputs. Returns quote_compute()'s code,
  * or QUOTE_INPUTS_INVALID when the market cannot be computed yet. */

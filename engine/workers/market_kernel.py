@@ -47,11 +47,6 @@ class MarketKernel:
         native.tick_count = CENTS_GRID_TICKS
         self.native: Any = native
 
-    def load_book(self, now_mono_ns: int) -> None:
-        """Starts from the newest book image, if there is a valid one."""
-        self.native.link_up = lib.quote_market_load(self.native)
-        self.native.link_mono_ns = now_mono_ns
-
     def set_rules(self, quote: QuoteConfig, rules: Any, started_at_ms: int) -> None:
         """Takes the market's own terms (``market_rules_record_t``): prices can be computed from here on.
 

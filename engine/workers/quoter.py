@@ -93,11 +93,7 @@ class Quoter:
             )
             self.markets[slot] = market
             self._natives[slot] = market.kernel.native
-        # Position before images: an event between the two is applied twice, which a level's absolute
-        # total does not mind, and never missed.
-        self._cursor.position = lib.broadcast_position(self._book_ring)
-        for market in self.markets.values():
-            market.kernel.load_book(clock.mono_ns)
+        lib.quote_join(self._book_ring, self._cursor, self._natives, arena.market_slots, clock.mono_ns)
         self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
 
     def _gateway_attached(self) -> int:

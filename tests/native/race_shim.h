@@ -19,8 +19,8 @@
 #define SIZE_OR_MODEL(size, model_size) model_size
 #define _Static_assert(...) static_assert(true, "layouts are those of the real atomics")
 
-#ifndef MUTATE
 static int mutate;
+#ifndef MUTATE
 #define MUTATE mutate
 #endif
 

@@ -21,7 +21,8 @@ DEADLINE_S = 20.0
 def start(*arguments: str, **variables: str) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("COREQUOTE_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "engine.paper", *arguments],
+        # a shell's background job, which the tests may be, ignores SIGINT and hands that down
+        ["env", "--default-signal=INT", sys.executable, "-m", "engine.paper", *arguments],
         cwd=ROOT,
         env={**environment, **variables},
         stdout=subprocess.PIPE,

@@ -371,6 +371,26 @@ def test_a_restarted_quoter_takes_over_baseline_and_counters(quoting: Venue, tmp
     assert [intent.kind for intent in quoting.run()] == [OrderKind.SYNC]
 
 
+def test_a_restarted_quoter_has_the_levels_that_came_after_the_image(quoting: Venue, tmp_path: Path) -> None:
+    """The image is older than the ring's newest events; trades in between are its predecessor's."""
+    quoting.level(Side.BID, 41, 777)
+    quoting.trade(52, 10, Side.BID)
+    quoting.run(0.1)
+    before = market(quoting).kernel.native
+    lib.message_free_role(quoting.order_ring)
+    lib.broadcast_free_role(quoting.arena.step_ring(WORKER))
+    quoting.quoter = quoting.start(tmp_path)
+    native = market(quoting).kernel.native
+    assert native.book_valid
+    assert lib.orderbook_level(native.book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_BID, 41) == 777
+    counts = (native.trade_count, native.deltas, native.messages)
+    assert counts == (before.trade_count, before.deltas, before.messages), "counted once"
+    quoting.level(Side.BID, 41, 778)
+    quoting.run(0.1)
+    assert lib.orderbook_level(native.book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_BID, 41) == 778
+    assert native.deltas == before.deltas + 1
+
+
 def test_a_second_quoter_on_the_slot_is_refused(quoting: Venue, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="order ring of worker 0: another process holds the producer role"):
         quoting.start(tmp_path)
