@@ -68,8 +68,8 @@ from engine.paper.participant import (
     EXIT_CONFIG,
     EXIT_OK,
     Backoff,
-    cancel_everything,
     emit,
+    leave_the_book,
     new_password,
     open_account,
     run,
@@ -430,7 +430,7 @@ class Crowd:
 
     async def leave(self) -> None:
         """Take the crowd's orders off the book; the taker account never leaves any."""
-        await cancel_everything(self._client, self._replay.market_id)
+        await leave_the_book(self._client, self._replay.market_id)
 
     async def _open(self) -> None:
         await insist(self._operator.log_in)

@@ -39,6 +39,8 @@ EXIT_CONFIG: Final = 78
 
 LEAVE_S_MAX: Final = 1.5
 """A participant that is told to stop has this long to take its orders off the book."""
+CUT_OFF_S: Final = 0.1
+"""How long a request whose answer nobody awaits may still be on its way into the book."""
 CALLS_IN_FLIGHT_MAX: Final = 8
 
 BACKOFF_S_MIN: Final = 0.1
@@ -123,6 +125,15 @@ async def cancel_everything(client: ExchangeClient, market_id: str | None = None
 
     orders = await client.live_orders(market_id)
     return sum(await asyncio.gather(*(cancel(order.id) for order in orders)))
+
+
+async def leave_the_book(client: ExchangeClient, market_id: str | None = None) -> None:
+    """Cancel all live orders, also those of requests that were cut off and are committed only now."""
+    await cancel_everything(client, market_id)
+    found = True
+    while found:
+        await asyncio.sleep(CUT_OFF_S)
+        found = await cancel_everything(client, market_id) > 0
 
 
 def new_password() -> str:

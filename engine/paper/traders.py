@@ -58,6 +58,7 @@ from engine.paper.participant import (
     Backoff,
     cancel_everything,
     emit,
+    leave_the_book,
     new_password,
     open_account,
     run,
@@ -543,7 +544,7 @@ class Traders:
 
     async def leave(self) -> None:
         """Cancel every resting order of every account."""
-        await asyncio.gather(*(cancel_everything(trader.client) for trader, _ in self._traders))
+        await asyncio.gather(*(leave_the_book(trader.client) for trader, _ in self._traders))
 
     async def _open(self, trader: Trader) -> None:
         backoff = Backoff()
