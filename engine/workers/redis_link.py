@@ -18,6 +18,7 @@ from msgspec import Struct
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
 Command = tuple[bytes, ...]
+Batch = asyncio.Future[list[Any]]  # of commands that were sent
 
 _REPLY_BYTES_MAX: Final = 64 << 20  # of one batch
 _PORT: Final = 6379
@@ -107,7 +108,7 @@ class _Replies(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader(notEnoughData=_NOT_YET)
-        self._waiting: deque[tuple[int, list[Any], asyncio.Future[list[Any]]]] = deque()
+        self._waiting: deque[tuple[int, list[Any], Batch]] = deque()
         self._unparsed_bytes = 0
         self._error: RedisFaultError | None = None
         self.transport: asyncio.Transport | None = None
@@ -115,11 +116,11 @@ class _Replies(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without saying so
 
-    def expect(self, count: int) -> asyncio.Future[list[Any]]:
+    def expect(self, count: int) -> Batch:
         """The next ``count`` replies. Raises RedisFaultError when the connection is gone."""
         if self._error is not None:
             raise RedisFaultError(self._error.fault, str(self._error))
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        future: Batch = asyncio.get_running_loop().create_future()
         self._waiting.append((count, [], future))
         return future
 
@@ -158,6 +159,7 @@ class _Replies(asyncio.Protocol):
             future = self._waiting.popleft()[2]
             if not future.done():
                 future.set_exception(self._error)
+                future.exception()  # seen: nobody awaits a batch that was sent behind a failed one
         if self.transport is not None:
             self.transport.abort()
 
@@ -205,22 +207,33 @@ class RedisLink:
             raise
         return link
 
-    async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """Sends a batch in one write and returns its replies; error replies are among them as values.
+    def send(self, commands: Sequence[Command]) -> Batch:
+        """Sends a batch in one write, behind those under way; :meth:`replies` are awaited in that order.
 
-        Raises RedisFaultError when the connection fails or the deadline passes.
+        Raises RedisFaultError when the connection is gone.
         """
         transport = self._replies.transport
         assert transport is not None
-        future = self._replies.expect(len(commands))
+        batch = self._replies.expect(len(commands))
         transport.write(b"".join(map(_pack, commands)))
+        return batch
+
+    async def replies(self, batch: Batch) -> list[Any]:
+        """The replies to a batch that was sent; error replies are among them as values.
+
+        Raises RedisFaultError when the connection fails or the deadline, counted from this call, passes.
+        """
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await future
+                return await batch
         except TimeoutError:
             error = RedisFaultError(RedisFault.TIMEOUT, f"no answer within {self._timeout_s} s")
             self._replies.fail(error)
             raise error from None
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """A batch and its replies: :meth:`send`, then :meth:`replies`."""
+        return await self.replies(self.send(commands))
 
     def close(self) -> None:
         """Drops the connection at once."""

@@ -19,6 +19,7 @@ import random
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
@@ -37,6 +38,7 @@ from engine.events import WriterCounter
 from engine.workers import process, redis_rows
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import (
+    Batch,
     Command,
     RedisAddress,
     RedisFault,
@@ -50,6 +52,7 @@ _TICK_S: Final = 0.05  # heartbeat
 _REFRESH_S: Final = 4.0  # full round: what Redis lost is back, and no row is older, within 5 s
 _FLUSH_S_MAX: Final = 2.0  # the last rows at an orderly stop
 _BATCH_COMMANDS_MAX: Final = 512
+_BATCHES_UNDER_WAY_MAX: Final = 2
 _SLOW_PASS_NS: Final = 10_000_000
 _RETRY: Final = RestartPolicy(delay_ns_min=NS_PER_S // 10, delay_ns_max=2 * NS_PER_S)
 _RETRY_STREAK_MAX: Final = 16
@@ -297,12 +300,18 @@ class Writer:
         self._count(WriterCounter.KEYS, sum(market.key_count for market in self._board.markets))
 
     async def _replies(self, link: RedisLink, commands: list[Command]) -> list[Any]:
+        """Sends commands in batches, the next one encoded while the server works on the one before."""
         replies: list[Any] = []
         remaining = iter(commands)
-        while batch := list(islice(remaining, _BATCH_COMMANDS_MAX)):
-            replies += await link.execute(batch)
-            self._count(WriterCounter.BATCHES, self._counts[WriterCounter.BATCHES] + 1)
-        return replies
+        under_way: deque[Batch] = deque()
+        while True:
+            if batch := list(islice(remaining, _BATCH_COMMANDS_MAX)):
+                under_way.append(link.send(batch))
+            if not under_way:
+                return replies
+            if not batch or len(under_way) == _BATCHES_UNDER_WAY_MAX:
+                replies += await link.replies(under_way.popleft())
+                self._count(WriterCounter.BATCHES, self._counts[WriterCounter.BATCHES] + 1)
 
     def _count(self, index: WriterCounter, value: int) -> None:
         self._counts[index] = value
