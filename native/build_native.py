@@ -28,9 +28,19 @@ HEADERS = (
     "ring.h",
     "quoter_state.h",
     "quote_pass.h",
+    "platform_frame.h",
     "feed_push.h",
 )
-SOURCES = ("orderbook.c", "quote.c", "arena.c", "ring.c", "system.c", "quote_pass.c", "feed_push.c")
+SOURCES = (
+    "orderbook.c",
+    "quote.c",
+    "arena.c",
+    "ring.c",
+    "system.c",
+    "quote_pass.c",
+    "platform_frame.c",
+    "feed_push.c",
+)
 
 # -UNDEBUG: Python's own flags define NDEBUG, which would strip every assertion.
 # -ffp-contract=off: prices must not depend on whether a machine has fused multiply-add.

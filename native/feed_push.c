@@ -33,18 +33,19 @@ static void complete(market_feed_t *feed, uint32_t count) {
     }
 }
 
-int64_t feed_publish(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t lots, int64_t venue_sequence,
-                     int64_t venue_unix_ms, int64_t recv_mono_ns) {
-    feed_level(feed, side, price_ticks, lots);
+int64_t feed_publish(market_feed_t *feed, int64_t venue_sequence, int64_t venue_unix_ms, int64_t recv_mono_ns) {
     uint32_t count = feed->staged;
     int32_t refusal = feed->refusal;
     feed->staged = 0;
     feed->refusal = 0;
     if (refusal != 0) return refusal;
+    feed->next_sequence = venue_sequence + 1;
+    feed->published = count;
+    count_up(&feed->feed_row->messages, 1);
+    if (count == 0) return 0;
     feed->level.venue_sequence = venue_sequence;
     feed->level.venue_unix_ns = venue_unix_ms * NS_PER_MS;
     feed->level.recv_mono_ns = recv_mono_ns;
-    count_up(&feed->feed_row->messages, 1);
     complete(feed, count);
     int code = broadcast_publish(feed->ring, BOOK_RING_SLOTS, feed->token, feed->events, count);
     if (code != RING_OK) return code;
@@ -52,6 +53,17 @@ int64_t feed_publish(market_feed_t *feed, int32_t side, int32_t price_ticks, int
     count_up(&feed->feed_row->levels, count);
     feed_write_top(feed, recv_mono_ns);
     return (int64_t)broadcast_position(feed->ring);
+}
+
+int64_t feed_delta(market_feed_t *feed, const char *frame, uint32_t length, int64_t recv_mono_ns) {
+    platform_delta_t delta;
+    if (feed->next_sequence == 0 ||
+        !platform_delta_read(frame, length, feed->market_id, feed->market_id_length, &delta) ||
+        delta.sequence != feed->next_sequence)
+        return 0;
+    for (uint32_t i = 0; i < delta.level_count; i++)
+        feed_level(feed, delta.levels[i].side, delta.levels[i].price_ticks, delta.levels[i].lots);
+    return feed_publish(feed, delta.sequence, delta.unix_ms, recv_mono_ns);
 }
 
 static int64_t best_lots(const market_feed_t *feed, int32_t side, int32_t best_ticks) {

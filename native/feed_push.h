@@ -1,9 +1,11 @@
-/* feed_push.h - one order-book frame of a market, from its decoded levels into shared memory.
+/* feed_push.h - one order-book frame of a market, into shared memory.
  *
- *   feed_level() per level --> ladder, staged event        feed_publish() --> book ring, feed row, top row, bell
+ *   feed_delta(): bytes of the usual frame --+
+ *                                            +--> ladder --> book ring, feed row, top row, bell
+ *   feed_level() ..., feed_publish(): -------+
+ *   levels of any other that Python decoded
  *
- * Ingest decodes a frame into Python values; everything it does with them afterwards is here. A frame is one
- * batch: readers see all of its levels or none, END on the last.
+ * A frame is one batch: readers see all of its levels or none, END on the last.
  *
  * Reads: nothing shared. Writes: the worker's book ring (role held by `token`), the market's feed and top rows,
  * and rings the quoter's bell. Single threaded, no allocation. */
@@ -12,6 +14,7 @@
 
 #ifndef CFFI_CDEF
 #include "orderbook.h"
+#include "platform_frame.h"
 #include "ring.h"
 #endif
 
@@ -28,19 +31,26 @@ typedef struct {
     uint64_t token;
     book_event_t level;   /* what the LEVEL events of the next frame share: market, kind, generation */
     top_t top;            /* as last written; generation, validity and trade count are the caller's */
-    uint32_t staged;      /* levels since the last feed_publish() */
-    int32_t refusal;      /* code of the first level that the ladder refused */
+    const char *market_id;
+    uint32_t market_id_length;
+    int32_t refusal;       /* code of the first level that the ladder refused */
+    int64_t next_sequence; /* number of the next delta; 0 = the ladder is unreliable and takes none */
+    uint32_t staged;       /* levels since the last feed_publish() */
+    uint32_t published;    /* levels of the last frame */
 } market_feed_t;
 
-/* Takes a level of the frame at hand that is not its last: the new absolute total, 0 = gone. A level that the ladder
- * refuses, or one too many, is reported by feed_publish(), and nothing of the frame is published. */
+/* Takes a whole frame that is the market's next delta in the platform's usual form (platform_frame.h). Returns 0, having
+ * done nothing, when it is anything else; otherwise as feed_publish(). */
+int64_t feed_delta(market_feed_t *feed, const char *frame, uint32_t length, int64_t recv_mono_ns);
+
+/* Takes one level of the frame at hand: its new absolute total, 0 = gone. A level that the ladder refuses, or one too
+ * many, is reported by feed_publish(), and nothing of the frame is published. */
 void feed_level(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t lots);
 
-/* Takes the last level of a frame and ends it: all of its levels become visible at once. That is one call for a frame
- * with one level, as most have. Returns the ring's position after it, or a negative code: ORDERBOOK_* of the refused
+/* Ends the frame: its levels become visible at once. A frame without levels is counted and changes nothing.
+ * Returns the ring's position after it, 0 for a frame without levels, or a negative code: ORDERBOOK_* of the refused
  * level, RING_BAD_ARGUMENT for too many levels, RING_NOT_OWNER. After an error the ladder is not what the venue meant. */
-int64_t feed_publish(market_feed_t *feed, int32_t side, int32_t price_ticks, int64_t lots, int64_t venue_sequence,
-                     int64_t venue_unix_ms, int64_t recv_mono_ns);
+int64_t feed_publish(market_feed_t *feed, int64_t venue_sequence, int64_t venue_unix_ms, int64_t recv_mono_ns);
 
 /* Writes the top row from the ladder. */
 void feed_write_top(market_feed_t *feed, int64_t recv_mono_ns);

@@ -158,10 +158,6 @@ class BookStep(Enum):
     IGNORE = auto()  # a delta while a snapshot is awaited
 
 
-# Named once: before Python 3.12 an Enum's member is looked up through its metaclass.
-_APPLY: Final = BookStep.APPLY
-
-
 class BookSequence:
     """Sequence rules of one order-book connection (§3); made anew for each connection."""
 
@@ -183,12 +179,16 @@ class BookSequence:
             self._last = None
             return BookStep.REBUILD
         if update.sequence_id == self._next:
-            self._next += 1
-            self._last = update
-            return _APPLY
+            self.applied(update)
+            return BookStep.APPLY
         if update == self._last and self._next is not None:
             return BookStep.REPEAT
         return BookStep.GAP if self.lose() else BookStep.IGNORE
+
+    def applied(self, update: BookUpdate) -> None:
+        """``update`` is the last delta that the ladder took."""
+        self._next = update.sequence_id + 1
+        self._last = update
 
     def lose(self) -> bool:
         """The book is unreliable until the next snapshot; True when that is news."""

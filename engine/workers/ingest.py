@@ -70,9 +70,7 @@ _CLOSE_S_MAX: Final = 1.0
 _RECONNECT: Final = RestartPolicy(delay_ns_min=NS_PER_S, delay_ns_max=10 * NS_PER_S)
 _RECONNECT_SPREAD_S: Final = 0.5  # connections lost together do not come back together
 _UNAUTHORIZED: Final = (401, 403)
-# Named once: before Python 3.12 an Enum's member is looked up through its metaclass.
-_TEXT: Final = WSMsgType.TEXT
-_APPLY: Final = BookStep.APPLY
+_TEXT: Final = WSMsgType.TEXT  # named once: before Python 3.12 an Enum looks its members up at length
 
 _LOG: Final = structlog.get_logger()
 
@@ -223,6 +221,7 @@ class BookListener(StreamListener):
     def __init__(self, ingest: Ingest, feed: MarketFeed) -> None:
         super().__init__(ingest, feed)
         self._sequence = BookSequence()
+        self._taken = b""  # the last delta that went past _sequence; empty = none did
         self._snapshot_mono_ns = 0
         self._wait_since_mono_ns = 0  # a snapshot is awaited since then; 0 = none is
         self._asked_mono_ns = 0
@@ -235,10 +234,20 @@ class BookListener(StreamListener):
         self.feed.link_down(now)
 
     def message(self, payload: bytes, now: int) -> None:
+        if self.feed.take(payload, now):  # nearly always
+            self._taken = payload
+        else:
+            self._read(payload, now)
+
+    def _read(self, payload: bytes, now: int) -> None:
+        """Any frame but the next delta in its usual form."""
         feed = self.feed
+        if self._taken:
+            self._sequence.applied(decode_book(self._taken, feed.market_id))
+            self._taken = b""
         update = decode_book(payload, feed.market_id)
         step = self._sequence.step(update)
-        if step is _APPLY:
+        if step is BookStep.APPLY:
             feed.delta(update, now)
         elif step is BookStep.REBUILD:
             self._wait_since_mono_ns = 0
@@ -253,6 +262,7 @@ class BookListener(StreamListener):
 
     def frame_refused(self, now: int) -> None:
         self.feed.refused(now)
+        self._taken = b""
         if self._sequence.lose():
             self._ask_snapshot(now)
 

@@ -24,10 +24,7 @@ CENTS_GRID_TICKS: Final = 101  # the platform's grid: tick = price in cents, 1..
 _NS_PER_MS: Final = 1_000_000
 _RENEW_AFTER_SLOTS: Final = lib.BOOK_RING_SLOTS // 4 - 2 * lib.FEED_EVENTS_MAX
 _NEVER: Final = 1 << 62  # a ring position
-_BID: Final = lib.ORDERBOOK_BID
-_ASK: Final = lib.ORDERBOOK_ASK
-_feed_level: Final = lib.feed_level
-_feed_publish: Final = lib.feed_publish
+_feed_delta: Final = lib.feed_delta
 
 
 class BookOutput:
@@ -109,6 +106,9 @@ class MarketFeed:
         native.events = output.events
         native.top_row = self._top_row = ffi.addressof(self._market, "top")
         native.feed_row = ffi.addressof(feed_row)
+        market_id = self.market_id.encode()
+        native.market_id = self._market_id_memory = ffi.new("char[]", market_id)
+        native.market_id_length = len(market_id)
         native.level.market_slot = slot
         native.level.kind = lib.BOOK_LEVEL
         self._native = native
@@ -146,6 +146,8 @@ class MarketFeed:
     def _set_valid(self, valid: bool) -> None:
         self.valid = valid
         self._top.valid = valid
+        if not valid:
+            self._native.next_sequence = 0
 
     @property
     def generation(self) -> int:
@@ -241,6 +243,7 @@ class MarketFeed:
         lib.cell_add(self._messages, 1)
         lib.cell_add(self._snapshots, 1)
         lib.cell_store(self._snapshot_mono_ns, recv_mono_ns)
+        self._native.next_sequence = update.sequence_id + 1
         self._level.venue_sequence = update.sequence_id
         self._level.venue_unix_ns = update.timestamp_ms * _NS_PER_MS
         told = self._told
@@ -267,34 +270,31 @@ class MarketFeed:
 
     def delta(self, update: BookUpdate, recv_mono_ns: int) -> None:
         """The levels one transaction changed, in sequence on a valid book: one batch, END on the last."""
-        native, sides = self._native, update.yes
-        side, levels = _BID, sides.bids
-        if sides.asks:
+        native = self._native
+        for side, levels in ((lib.ORDERBOOK_BID, update.yes.bids), (lib.ORDERBOOK_ASK, update.yes.asks)):
             for level in levels:
-                _feed_level(native, _BID, level.price_cents, level.total_quantity)
-            side, levels = _ASK, sides.asks
-        elif not levels:  # numbered, and says nothing
-            self.ignored()
-            return
-        if len(levels) > 1:
-            for level in levels[:-1]:
-                _feed_level(native, side, level.price_cents, level.total_quantity)
-        last = levels[-1]
-        end = _feed_publish(
-            native,
-            side,
-            last.price_cents,
-            last.total_quantity,
-            update.sequence_id,
-            update.timestamp_ms,
-            recv_mono_ns,
-        )
+                lib.feed_level(native, side, level.price_cents, level.total_quantity)
+        end = lib.feed_publish(native, update.sequence_id, update.timestamp_ms, recv_mono_ns)
+        if end != 0:  # it says something
+            self._published(end)
+
+    def take(self, payload: bytes, recv_mono_ns: int) -> bool:
+        """Takes a frame that is the next delta in the platform's usual form: as ``decode_book`` and
+        :meth:`delta`, in one call of C. False, and nothing is done, when it is anything else."""
+        end = _feed_delta(self._native, payload, len(payload), recv_mono_ns)
+        if end == 0:
+            return False
+        self._published(end)
+        return True
+
+    def _published(self, end: int) -> None:
+        """Levels were published up to ring position ``end``, or could not be."""
         if end < 0:
-            check(end, f"market {self.market_id}: delta {update.sequence_id}")
+            check(end, f"market {self.market_id}: a delta")
         output = self._output
         if self._image_exact:
             self._image_exact = False
-            output.image_lacks(self, end - len(sides.bids) - len(sides.asks))
+            output.image_lacks(self, end - self._native.published)
         if end >= output.renew_at:
             output.renew_images(end)
 
