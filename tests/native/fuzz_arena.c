@@ -187,12 +187,13 @@ static void write_something(const uint8_t *operation, uint64_t value, uint32_t s
 
 static void quote(const uint8_t *operation) {
     uint16_t news[MARKETS];
-    uint32_t news_count;
-    if (operation[1] & 1)
-        quote_join(arena_book_ring(target.arena, 0), &target.cursors[0], target.markets, MARKETS, 1);
-    (void)quote_pass(arena_book_ring(target.arena, 0), &target.cursors[0], target.markets, MARKETS, 1000000, news, &news_count);
-    CHECK(news_count <= MARKETS);
-    for (uint32_t i = 0; i < news_count; i++) CHECK(news[i] == 1);
+    quote_worker_t worker = {.ring = arena_book_ring(target.arena, 0), .cursor = target.cursors[0],
+                             .markets = target.markets, .news_slots = news, .market_count = MARKETS};
+    if (operation[1] & 1) quote_join(&worker, 1);
+    (void)quote_pass(&worker, 1000000);
+    target.cursors[0] = worker.cursor;
+    CHECK(worker.news_count <= MARKETS);
+    for (uint32_t i = 0; i < worker.news_count; i++) CHECK(news[i] == 1);
     if (operation[1] & 2) target.native.news = 0;
     CHECK(orderbook_check(target.book) == 0);
 }
