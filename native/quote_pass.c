@@ -102,9 +102,9 @@ static void decide(quote_market_t *market, int64_t unix_ms) {
 
 /* Lapped: events of any market may be among the lost ones, so every ladder is taken anew. A market
  * whose image is not valid stays invalid until its next generation. */
-static void reload_all(quote_market_t **markets, uint32_t market_count) {
-    for (uint32_t slot = 0; slot < market_count; slot++)
-        if (markets[slot] != NULL) (void)load(markets[slot]);
+static void reload_all(quote_worker_t *worker) {
+    for (uint32_t slot = 0; slot < worker->market_count; slot++)
+        if (worker->markets[slot] != NULL) (void)load(worker->markets[slot]);
 }
 
 /* An event that happened before this worker looked: it changes the ladder and nothing else. */
@@ -115,12 +115,13 @@ static void catch_up(quote_market_t *market, const book_event_t *event, uint64_t
     if (event->kind == BOOK_GENERATION) on_generation(market, event);
 }
 
-void quote_join(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
-                uint32_t market_count, int64_t mono_ns) {
+void quote_join(quote_worker_t *worker, int64_t mono_ns) {
     book_event_t events[PASS_BATCH_EVENTS];
-    broadcast_attach(ring, BOOK_RING_SLOTS, cursor);
-    uint64_t now_at = broadcast_position(ring);
-    for (uint32_t slot = 0; slot < market_count; slot++) {
+    quote_market_t **markets = worker->markets;
+    broadcast_cursor_t *cursor = &worker->cursor;
+    broadcast_attach(worker->ring, BOOK_RING_SLOTS, cursor);
+    uint64_t now_at = broadcast_position(worker->ring);
+    for (uint32_t slot = 0; slot < worker->market_count; slot++) {
         if (markets[slot] == NULL) continue;
         markets[slot]->link_up = (uint32_t)load(markets[slot]);
         markets[slot]->link_mono_ns = mono_ns;
@@ -129,41 +130,44 @@ void quote_join(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_
         int lapped = 0;
         uint64_t position = cursor->position;
         uint64_t left = now_at - position;
-        uint32_t count = broadcast_read(ring, BOOK_RING_SLOTS, cursor, events,
+        uint32_t count = broadcast_read(worker->ring, BOOK_RING_SLOTS, cursor, events,
                                         left < PASS_BATCH_EVENTS ? (uint32_t)left : PASS_BATCH_EVENTS, &lapped);
         for (uint32_t i = 0; i < count; i++) {
             uint16_t slot = events[i].market_slot;
-            if (slot < market_count && markets[slot] != NULL) catch_up(markets[slot], &events[i], position + i);
+            if (slot < worker->market_count && markets[slot] != NULL) catch_up(markets[slot], &events[i], position + i);
         }
-        if (lapped) reload_all(markets, market_count);
+        if (lapped) reload_all(worker);
         if (count == 0 && !lapped) return; /* the head runs ahead of what it counts: quote_pass() goes on from here */
     }
 }
 
-uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
-                    uint32_t market_count, int64_t unix_ms, uint16_t *news_slots, uint32_t *news_count) {
+uint32_t quote_pass(quote_worker_t *worker, int64_t unix_ms) {
     book_event_t events[PASS_BATCH_EVENTS];
+    quote_market_t **markets = worker->markets;
     int lapped = 0;
-    uint64_t position = cursor->position;
-    uint32_t count = broadcast_read(ring, BOOK_RING_SLOTS, cursor, events, PASS_BATCH_EVENTS, &lapped);
-    *news_count = 0;
+    uint64_t position = worker->cursor.position;
+    uint32_t count =
+        broadcast_read(worker->ring, BOOK_RING_SLOTS, &worker->cursor, events, PASS_BATCH_EVENTS, &lapped);
+    worker->news_count = 0;
     for (uint32_t i = 0; i < count; i++, position++) {
         uint16_t slot = events[i].market_slot;
-        if (slot >= market_count || markets[slot] == NULL) continue;
-        if (markets[slot]->news == 0) news_slots[(*news_count)++] = slot;
+        if (slot >= worker->market_count || markets[slot] == NULL) continue;
+        if (markets[slot]->news == 0) worker->news_slots[worker->news_count++] = slot;
         on_event(markets[slot], &events[i], position, unix_ms);
         /* every event leaves news behind, so a slot is listed once */
         if (markets[slot]->news == 0) markets[slot]->news = PASS_BOOK;
     }
-    for (uint32_t i = 0; i < *news_count; i++)
-        if (markets[news_slots[i]]->batch_recv_ns != 0) decide(markets[news_slots[i]], unix_ms);
+    for (uint32_t i = 0; i < worker->news_count; i++) {
+        quote_market_t *market = markets[worker->news_slots[i]];
+        if (market->batch_recv_ns != 0) decide(market, unix_ms);
+    }
     if (lapped) {
-        reload_all(markets, market_count);
-        *news_count = 0;
-        for (uint32_t slot = 0; slot < market_count; slot++) {
+        reload_all(worker);
+        worker->news_count = 0;
+        for (uint32_t slot = 0; slot < worker->market_count; slot++) {
             if (markets[slot] == NULL) continue;
             (void)quote_market_compute(markets[slot], unix_ms);
-            news_slots[(*news_count)++] = (uint16_t)slot;
+            worker->news_slots[worker->news_count++] = (uint16_t)slot;
         }
     }
     return count;

@@ -53,17 +53,24 @@ typedef struct {
     int64_t last_trade_price_ticks;
 } quote_market_t;
 
-/* Drains at most PASS_BATCH_EVENTS and decides for every market a message ended on. markets has one
- * entry per market slot of the arena, NULL where the worker carries none. Returns events consumed;
- * *news_count market slots with news are written to news_slots (room for market_count). */
-uint32_t quote_pass(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
-                    uint32_t market_count, int64_t unix_ms, uint16_t *news_slots, uint32_t *news_count);
+/* A worker: its place in the book ring and its markets. One argument instead of seven, because every argument costs
+ * a caller in Python as much as an event costs here. */
+typedef struct {
+    const broadcast_ring_t *ring;
+    broadcast_cursor_t cursor;
+    quote_market_t **markets;  /* one entry per market slot of the arena, NULL where the worker carries none */
+    uint16_t *news_slots;      /* room for market_count */
+    uint32_t market_count;
+    uint32_t news_count;       /* market slots with news after a pass: news_slots[0 .. news_count - 1] */
+} quote_worker_t;
+
+/* Drains at most PASS_BATCH_EVENTS and decides for every market a message ended on. Returns events consumed. */
+uint32_t quote_pass(quote_worker_t *worker, int64_t unix_ms);
 
 /* A worker that begins: every market from its newest book image and the events since, which change
  * ladders and nothing else: no decision, no trade, no count. Leaves the cursor where quote_pass() goes
  * on. */
-void quote_join(const broadcast_ring_t *ring, broadcast_cursor_t *cursor, quote_market_t **markets,
-                uint32_t market_count, int64_t mono_ns);
+void quote_join(quote_worker_t *worker, int64_t mono_ns);
 
 /* Recomputes one market at unix_ms, for timers and changed inputs. Returns quote_compute()'s code,
  * or QUOTE_INPUTS_INVALID when the market cannot be computed yet. */

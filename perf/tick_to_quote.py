@@ -82,16 +82,16 @@ class Quoter:
         self.kernel.set_rules(quote, rules, START_UNIX_MS)
         self.native = self.kernel.native
         self._markets = ffi.new("quote_market_t *[]", [self.native])
-        self._ring = arena.book_ring(0)
-        self._cursor = ffi.new("broadcast_cursor_t *")
         self._news_slots = ffi.new("uint16_t[]", 1)
-        self._news_count = ffi.new("uint32_t *")
-        self.arguments = (self._ring, self._cursor, self._markets, 1)
-        self.news = (self._news_slots, self._news_count)
+        self.worker = ffi.new("quote_worker_t *")
+        self.worker.ring = arena.book_ring(0)
+        self.worker.markets = self._markets
+        self.worker.news_slots = self._news_slots
+        self.worker.market_count = 1
 
     def decide(self, unix_ms: int) -> int:
         """One pass; events consumed."""
-        count = lib.quote_pass(*self.arguments, unix_ms, *self.news)
+        count = lib.quote_pass(self.worker, unix_ms)
         self.native.news = 0
         return int(count)
 
@@ -119,19 +119,13 @@ def in_hand() -> Samples:
     message = market.listener().message
     message(snapshot_frame(), lib.mono_now_ns())
     quoter.decide(START_UNIX_MS)
-    now, quote_pass, arguments, news, native = (
-        time.perf_counter_ns,
-        lib.quote_pass,
-        quoter.arguments,
-        quoter.news,
-        quoter.native,
-    )
+    now, quote_pass, worker, native = time.perf_counter_ns, lib.quote_pass, quoter.worker, quoter.native
     costs = []
     gc.disable()
     for unix_ms, payload in enumerate(FRAMES, start=START_UNIX_MS):
         began = now()
         message(payload, began)
-        quote_pass(*arguments, unix_ms, *news)
+        quote_pass(worker, unix_ms)
         costs.append(now() - began)
         native.news = 0
     gc.enable()
@@ -154,15 +148,18 @@ class SendTimes:
 def paced(times: SendTimes) -> Callable[[WSTransport], Any]:
     """The venue's script: the snapshot, then one frame at a time."""
 
-    async def script(transport: WSTransport) -> None:
-        transport.send(WSMsgType.TEXT, snapshot_frame())
-        await asyncio.sleep(0.02)
+    def send(transport: WSTransport) -> None:
         due = time.monotonic_ns()
         for sequence, payload in enumerate(FRAMES[:SENT_MESSAGES], start=FIRST_SEQUENCE + 1):
             due += SEND_EVERY_NS
-            await asyncio.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+            time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
             times.by_sequence[sequence] = time.monotonic_ns()
             transport.send(WSMsgType.TEXT, payload)
+
+    async def script(transport: WSTransport) -> None:
+        transport.send(WSMsgType.TEXT, snapshot_frame())
+        await asyncio.sleep(0.02)
+        send(transport)  # its loop has nothing else to do, and shares a core with ingest
         await transport.wait_disconnected()
 
     return script

@@ -72,7 +72,7 @@ class TradeMessage(Struct, frozen=True, kw_only=True, gc=False):
     """A trade of the market: real-time but unreliable, so it moves no inventory."""
 
     type: Literal["TRADE"]
-    sequence_id: SequenceId
+    sequence_id: Annotated[int, Meta(ge=1, le=_SEQUENCE_MAX)]  # counts from 1
     market_id: str
     timestamp_ms: UnixMs
     trade_id: PlatformId
@@ -101,7 +101,8 @@ def _check_unique_keys(payload: bytes) -> None:
     reader asks only about the others (an unknown key, a string with a colon).
     """
     try:
-        json.loads(payload, object_pairs_hook=_unique_keys, parse_int=str, parse_float=str)
+        text = payload.decode()  # json's own guess at the encoding lets encoded surrogates through
+        json.loads(text, object_pairs_hook=_unique_keys, parse_int=str, parse_float=str)
     except FrameRefusedError:
         raise
     except (ValueError, RecursionError) as error:

@@ -58,10 +58,14 @@ class Quoter:
         self._gateway_epoch = self._gateway_attached()
         self._bell_row = proc.row
         self._executions = ffi.new("execution_record_t[]", _EXECUTIONS_PER_PASS)
-        self._cursor = ffi.new("broadcast_cursor_t *")
         self._news_slots = ffi.new("uint16_t[]", arena.market_slots)
-        self._news_count = ffi.new("uint32_t *")
         self._natives = ffi.new("quote_market_t *[]", arena.market_slots)
+        self._native: Any = ffi.new("quote_worker_t *")
+        self._native.ring = self._book_ring
+        self._native.markets = self._natives
+        self._native.news_slots = self._news_slots
+        self._native.market_count = arena.market_slots
+        self._cursor = ffi.addressof(self._native, "cursor")
         self._step: Any = ffi.new("step_record_t *")
         self._config_version = 0
         self._intent = 0
@@ -93,7 +97,7 @@ class Quoter:
             )
             self.markets[slot] = market
             self._natives[slot] = market.kernel.native
-        lib.quote_join(self._book_ring, self._cursor, self._natives, arena.market_slots, clock.mono_ns)
+        lib.quote_join(self._native, clock.mono_ns)
         self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
 
     def _gateway_attached(self) -> int:
@@ -122,16 +126,8 @@ class Quoter:
             for slot, market in self.markets.items():
                 market.gateway_restarted()
                 touched.add(slot)
-        work += lib.quote_pass(
-            self._book_ring,
-            self._cursor,
-            self._natives,
-            self.proc.arena.market_slots,
-            clock.unix_ms,
-            self._news_slots,
-            self._news_count,
-        )
-        touched.update(self._news_slots[i] for i in range(self._news_count[0]))
+        work += lib.quote_pass(self._native, clock.unix_ms)
+        touched.update(self._news_slots[i] for i in range(self._native.news_count))
         for slot, market in self.markets.items():
             if slot in touched or clock.mono_ns >= market.next_timer_ns():
                 self._serve(market, clock)
