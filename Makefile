@@ -84,7 +84,7 @@ race: venv ## memory-order proofs: the ring under relacy with its mutants, stres
 	test -z "$$missing" || { echo "corequote: race needs more packages: apt-get install$$missing" >&2; exit 1; }
 	exec $(VENV_PYTHON) -m tests.native.race $(ARGS)
 
-fuzz: venv ## fuzz the C interfaces for 60 s each, corpus kept
+fuzz: venv ## fuzz the C interfaces and the way from a frame to the ring for 60 s each, corpus kept (ARGS=)
 	$(call campaign,tests/native/fuzz.py)
 	command -v clang >/dev/null || { echo "corequote: fuzz needs clang: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	exec $(VENV_PYTHON) -m tests.native.fuzz $(ARGS)

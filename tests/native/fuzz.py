@@ -1,8 +1,9 @@
-"""``make fuzz``: every ``fuzz_*.c`` under libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer.
+"""``make fuzz``: every ``fuzz_*.c`` under libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer, and
+``frames``, mutated recorded frames on their way to the book ring (``fuzz_frames.py``).
 
-Each target runs for ``--seconds`` from ``corpus/NAME`` beside this file; inputs that reached new code are
-merged back into it, so the next run starts where this one ended. A finding is written to ``build/fuzz/``
-with the command that repeats it.
+Each target runs for ``--seconds``. Those in C begin at ``corpus/NAME`` beside this file; inputs that reached
+new code are merged back into it, so the next run starts where this one ended. A finding is written to
+``build/fuzz/`` with the command that repeats it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.native import fuzz_frames
 from tests.native.compile import HERE, NATIVE, SANITIZED, build, missing
 
 CORPUS: Final = HERE / "corpus"
 FINDINGS: Final = HERE.parents[1] / "build" / "fuzz"
 INPUT_BYTES_MAX: Final = 4096
+FRAMES: Final = "frames"
 
 
-def targets() -> list[str]:
-    """Names of all targets: ``book`` for ``fuzz_book.c``."""
+def native_targets() -> list[str]:
+    """Names of all targets in C: ``book`` for ``fuzz_book.c``."""
     return sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
 
 def fuzz(name: str, seconds: int, work: Path) -> bool:
-    """Run one target; True when it found nothing."""
+    """Run one target in C; True when it found nothing."""
     corpus, fresh = CORPUS / name, work / name
     for directory in (corpus, fresh, FINDINGS):
         directory.mkdir(parents=True, exist_ok=True)
@@ -70,19 +73,26 @@ def fuzz(name: str, seconds: int, work: Path) -> bool:
 
 def main() -> int:
     """Exit 0 when no target found anything, 1 otherwise, 2 when clang is missing."""
+    known = [*native_targets(), FRAMES]
     parser = argparse.ArgumentParser(prog="python -m tests.native.fuzz", description=__doc__)
-    parser.add_argument(
-        "targets", nargs="*", metavar="TARGET", help=f"of {', '.join(targets())}; all by default"
-    )
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(known)}; all by default")
     parser.add_argument("--seconds", type=int, default=60, help="per target")
+    parser.add_argument("--seed", type=int, help=f"of {FRAMES}, as printed by the run to be repeated")
     arguments = parser.parse_args()
-    if unknown := set(arguments.targets) - set(targets()):
+    if unknown := set(arguments.targets) - set(known):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
-    if reason := missing("clang"):
+    chosen = arguments.targets or known
+    if chosen != [FRAMES] and (reason := missing("clang")):
         print(f"fuzz: {reason}", file=sys.stderr)
         return 2
+    seed = fuzz_frames.new_seed() if arguments.seed is None else arguments.seed
     with tempfile.TemporaryDirectory() as work:
-        clean = [fuzz(name, arguments.seconds, Path(work)) for name in arguments.targets or targets()]
+        clean = [
+            fuzz_frames.fuzz(arguments.seconds, seed)
+            if name == FRAMES
+            else fuzz(name, arguments.seconds, Path(work))
+            for name in chosen
+        ]
     print(f"fuzz targets clean {sum(clean)}/{len(clean)}")
     return 0 if all(clean) else 1
 
