@@ -39,7 +39,7 @@ from perf.book import stream
 from perf.feeding import DEADLINE_S, SLOT, FedMarket, Venue, cores, delta_frames, on_wire, snapshot_frame
 from perf.windows import Contender, Report, Samples, interleave, machine, show
 
-MESSAGES: Final = 12_288
+MESSAGES: Final = 24_576
 CHUNK: Final = 512
 READY: Final = "ready"  # what a client says when it can read
 OURS: Final = "corequote"
@@ -181,9 +181,14 @@ async def websockets(url: str, market: FedMarket) -> Samples:
 
 
 async def aiohttp(url: str, market: FedMarket) -> Samples:
-    from aiohttp import ClientSession
+    from aiohttp import ClientSession, ClientWSTimeout
 
-    async with ClientSession() as http, http.ws_connect(url, decode_text=False, autoping=False) as client:
+    async with (
+        ClientSession() as http,
+        http.ws_connect(
+            url, decode_text=False, autoping=False, timeout=ClientWSTimeout(ws_close=0.01)
+        ) as client,
+    ):
         await client.send_str(READY)
         return await received(market, partial(next_bytes, client))
 
