@@ -16,6 +16,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
+# Rivals are for `make perf` alone: an environment of their own, with the engine's libraries as pinned.
+PERF_VENV := build/perf-venv
 # The compiler that a caller names builds the extension too; otherwise setuptools asks the interpreter.
 CC_NAMED := $(if $(filter default undefined,$(origin CC)),,$(firstword $(CC)))
 UV := $(shell command -v uv 2>/dev/null)
@@ -89,9 +91,9 @@ fuzz: venv ## fuzz the C interfaces and the way from a frame to the ring for 60 
 	command -v clang >/dev/null || { echo "corequote: fuzz needs clang: apt-get install clang libclang-rt-dev" >&2; exit 1; }
 	exec $(VENV_PYTHON) -m tests.native.fuzz $(ARGS)
 
-perf: venv ## measure, with floor and rivals in the same run; results go to perf/results/
+perf: venv $(PERF_VENV)/.rivals ## measure, with floor and rivals in the same run; results go to perf/results/
 	$(call campaign,perf/__main__.py)
-	exec $(VENV_PYTHON) -m perf $(ARGS)
+	exec $(PERF_VENV)/bin/python -m perf $(ARGS)
 
 faults: venv ## kill and stop processes under load, then check every balance (QUICK=1 SEED=)
 	$(call campaign,tests/faults/campaign.py)
@@ -103,6 +105,7 @@ requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv
 	    --no-emit-index-url --no-header $(if $(filter-out 0,$(UPGRADE)),--upgrade)"
 	$$compile pyproject.toml -o requirements.txt
 	$$compile --group dev -c requirements.txt -o requirements-dev.txt
+	$$compile perf/rivals.in -c requirements.txt -o perf/rivals.txt
 
 clean: ## remove everything that make built, .venv too; measurements and recordings stay
 	rm -rf $(VENV) build dist ./*.egg-info engine/_native.c engine/_native*.so \
@@ -165,3 +168,10 @@ $(VENV)/.project: $(VENV)/.requirements pyproject.toml setup.py $(NATIVE_FILES) 
 	touch $@.begun
 	$(INSTALL) $(if $(UV),--reinstall-package corequote) --no-deps --no-build-isolation --editable .
 	mv $@.begun $@
+
+$(PERF_VENV)/.rivals: $(VENV)/.python requirements.txt perf/rivals.txt
+	@echo "installing what is measured against into $(PERF_VENV)"
+	$(if $(UV),$(UV) venv --quiet --clear --python $(VENV_PYTHON),$(VENV_PYTHON) -m venv --clear) $(PERF_VENV)
+	$(if $(UV),$(UV) pip install --quiet --python $(PERF_VENV)/bin/python,$(PERF_VENV)/bin/python -m pip install --quiet) \
+	    --require-hashes -r requirements.txt -r perf/rivals.txt
+	touch $@

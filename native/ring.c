@@ -179,6 +179,15 @@ uint32_t broadcast_read(const broadcast_ring_t *ring, uint32_t slot_count, broad
     return count;
 }
 
+int broadcast_write(const broadcast_writer_t *writer) {
+    return broadcast_publish(writer->ring, writer->slot_count, writer->token, writer->payloads, writer->count);
+}
+
+uint32_t broadcast_next(broadcast_reader_t *reader) {
+    return broadcast_read(reader->ring, reader->slot_count, &reader->cursor, reader->payloads, reader->capacity,
+                          &reader->lapped);
+}
+
 /* ---- message ring ---- */
 
 static inline const message_slot_t *message_slots(const message_ring_t *ring) {

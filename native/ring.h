@@ -62,6 +62,27 @@ void broadcast_attach(const broadcast_ring_t *ring, uint32_t slot_count, broadca
 uint32_t broadcast_read(const broadcast_ring_t *ring, uint32_t slot_count, broadcast_cursor_t *cursor, void *out,
                         uint32_t capacity, int *lapped);
 
+/* The same two calls bound to what stays the same from one to the next. A call from Python costs by the
+ * argument: bound, it costs half. */
+typedef struct {
+    broadcast_ring_t *ring;
+    const void *payloads;
+    uint64_t token;
+    uint32_t slot_count;
+    uint32_t count; /* payloads of the next batch */
+} broadcast_writer_t;
+int broadcast_write(const broadcast_writer_t *writer);
+
+typedef struct {
+    const broadcast_ring_t *ring;
+    void *payloads;
+    broadcast_cursor_t cursor;
+    uint32_t slot_count;
+    uint32_t capacity;
+    int lapped; /* set by each call */
+} broadcast_reader_t;
+uint32_t broadcast_next(broadcast_reader_t *reader);
+
 /* -- message ring -- */
 int message_publish(message_ring_t *ring, uint32_t slot_count, uint64_t token, const void *payload);
 uint32_t message_space(const message_ring_t *ring, uint32_t slot_count);

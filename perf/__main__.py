@@ -1,8 +1,4 @@
-"""``make perf``: every measurement, one JSON file each and one Markdown report, in ``perf/results/``.
-
-Runs with the interpreter of ``build/perf-venv`` when it exists (``perf/README.md``), because rivals pin
-libraries that the engine uses in other versions; else with this one, and the rivals' rows are missing.
-"""
+"""``make perf``: every measurement, one JSON file each and one Markdown report, in ``perf/results/``."""
 
 from __future__ import annotations
 
@@ -15,12 +11,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "perf" / "results"
-SCRIPTS: Final = ("book", "exchange")
-
-
-def interpreter() -> str:
-    rivals = ROOT / "build" / "perf-venv" / "bin" / "python"
-    return str(rivals) if rivals.exists() else sys.executable
+SCRIPTS: Final = ("ring", "book", "ingest", "tick_to_quote", "writer", "exchange")
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -55,7 +46,7 @@ def main() -> int:
     for name in wanted:
         print(f"perf {name} ...", flush=True)
         run = subprocess.run(
-            [interpreter(), "-m", f"perf.{name}", "--json"],
+            [sys.executable, "-m", f"perf.{name}", "--json"],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,10 +1,11 @@
 """Measuring on a machine that is not quiet: interleaved windows, a floor, and a stated rule for discarding.
 
 Contenders take turns, one window each per round, so that all of them meet the same weather. The first
-contender is the *floor*: work whose cost never changes. A round is discarded when its floor was more than
-``FLOOR_SLACK`` times the fastest floor of the run, or when this process was preempted more than
-``SWITCHES_MAX`` times in it; it is run again, up to ``ROUND_TRIES_MAX`` rounds. A contender's row is its
-best kept window: the one with the lowest p50.
+contender is the *floor*: work whose cost never changes. A round is discarded when its floor was more
+than ``FLOOR_SLACK`` times the fastest floor of the run, when this process and its children were
+preempted more than ``SWITCHES_PER_S_MAX`` times a second in it, or when the hypervisor took time from
+the machine; it is run again, up to ``ROUND_TRIES_MAX`` rounds. A contender's row is its best kept
+window: the one with the lowest p50.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import platform
 import resource
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -22,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 FLOOR_SLACK: Final = 1.15
-SWITCHES_MAX: Final = 20
+SWITCHES_PER_S_MAX: Final = 20.0
 ROUND_TRIES_MAX: Final = 40
 
 Samples = npt.NDArray[np.float64]
@@ -73,8 +75,28 @@ def _row(who: str, samples: Samples) -> Row:
     )
 
 
-def _involuntary_switches() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+class Weather(msgspec.Struct, frozen=True):
+    """What disturbed this process, and the children it has reaped, so far."""
+
+    at_s: float
+    switches: int  # involuntary
+    steal_ticks: int  # time the hypervisor gave to other machines
+
+    @classmethod
+    def now(cls) -> Weather:
+        whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        with open("/proc/stat") as stat:
+            cpu = stat.readline().split()
+        return cls(
+            at_s=time.monotonic(),
+            switches=sum(resource.getrusage(who).ru_nivcsw for who in whose),
+            steal_ticks=int(cpu[8]) if len(cpu) > 8 else 0,
+        )
+
+    def since(self, before: Weather) -> tuple[int, float]:
+        """(steal ticks, switches per second); (0, at most ``SWITCHES_PER_S_MAX``) is quiet."""
+        rate = (self.switches - before.switches) / max(self.at_s - before.at_s, 0.001)
+        return self.steal_ticks - before.steal_ticks, rate
 
 
 def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[list[Row], int]:
@@ -82,13 +104,17 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
 
     When the machine never grows quiet enough, the rows come from the quietest ``rounds`` of all that ran.
     """
-    ran: list[tuple[float, int, list[Row]]] = []
+    ran: list[tuple[float, tuple[int, float], list[Row]]] = []
     for _ in range(ROUND_TRIES_MAX):
-        switches = _involuntary_switches()
+        before = Weather.now()
         rows = [_row(contender.who, contender.window()) for contender in contenders]
-        ran.append((rows[0].p50, _involuntary_switches() - switches, rows))
+        ran.append((rows[0].p50, Weather.now().since(before), rows))
         fastest = min(floor for floor, _, _ in ran)
-        kept = [entry for entry in ran if entry[0] <= fastest * FLOOR_SLACK and entry[1] <= SWITCHES_MAX]
+        kept = [
+            entry
+            for entry in ran
+            if entry[0] <= fastest * FLOOR_SLACK and entry[1][0] == 0 and entry[1][1] <= SWITCHES_PER_S_MAX
+        ]
         if len(kept) >= rounds:
             break
     if len(kept) < rounds:

@@ -67,6 +67,16 @@ class Quoter:
         self._native.market_count = arena.market_slots
         self._cursor = ffi.addressof(self._native, "cursor")
         self._step: Any = ffi.new("step_record_t *")
+        self._steps = ffi.new(
+            "broadcast_writer_t *",
+            {
+                "ring": self._step_ring,
+                "payloads": self._step,
+                "token": proc.token,
+                "slot_count": lib.STEP_RING_SLOTS,
+                "count": 1,
+            },
+        )
         self._config_version = 0
         self._intent = 0
         self._intents_in_pass = 0
@@ -174,9 +184,7 @@ class Quoter:
         step.config_version = self._config_version
         step.intent_count = self._intents_in_pass
         step.kill_word = lib.cell_load(self.proc.arena.kill_global())
-        check(
-            lib.broadcast_publish(self._step_ring, lib.STEP_RING_SLOTS, self.proc.token, step, 1), "step ring"
-        )
+        check(lib.broadcast_write(self._steps), "step ring")
 
     # ---- life --------------------------------------------------------------------------------
 

@@ -161,6 +161,7 @@ def test_every_library_is_pinned_with_hashes_and_no_index_is_named() -> None:
     for file_name, wanted in (
         ("requirements.txt", project["project"]["dependencies"]),
         ("requirements-dev.txt", project["dependency-groups"]["dev"]),
+        ("perf/rivals.txt", (ROOT / "perf" / "rivals.in").read_text().split()),
     ):
         pinned = pins(file_name)
         names = [Requirement(text).name for text in wanted]
@@ -171,9 +172,11 @@ def test_every_library_is_pinned_with_hashes_and_no_index_is_named() -> None:
             assert requirement.specifier.contains(version), f"{requirement}, but {file_name} pins {version}"
 
 
-def test_both_pin_files_agree() -> None:
-    run, dev = pins("requirements.txt"), pins("requirements-dev.txt")
-    assert {name: (run[name], dev[name]) for name in run.keys() & dev.keys() if run[name] != dev[name]} == {}
+@pytest.mark.parametrize("other", ["requirements-dev.txt", "perf/rivals.txt"])
+def test_pin_files_agree_with_what_the_engine_runs_on(other: str) -> None:
+    run, beside = pins("requirements.txt"), pins(other)
+    both = run.keys() & beside.keys()
+    assert {name: (run[name], beside[name]) for name in both if run[name] != beside[name]} == {}
 
 
 def tracked_texts() -> Iterator[tuple[str, str]]:

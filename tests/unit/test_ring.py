@@ -279,6 +279,24 @@ def test_a_batch_appears_with_its_first_slot(broadcast: Ring) -> None:
     assert broadcast.read(cursor) == ([10, 11], False)
 
 
+def test_bound_calls_do_what_the_others_do(broadcast: Ring) -> None:
+    payloads = ffi.from_buffer(broadcast.payload(10, count=2))
+    ring = {"ring": broadcast.ring, "slot_count": SLOTS}
+    writer = ffi.new("broadcast_writer_t *", {**ring, "payloads": payloads, "token": TOKEN, "count": 2})
+    out = ffi.new("char[]", 8 * 56)
+    reader = ffi.new("broadcast_reader_t *", {**ring, "payloads": out, "capacity": 8})
+    assert lib.broadcast_write(writer) == lib.RING_OK
+    assert lib.broadcast_next(reader) == 2
+    assert broadcast.values(bytes(ffi.buffer(out, 2 * 56))) == [10, 11]
+    assert (reader.cursor.position, reader.lapped) == (2, 0)
+    for _ in range(SLOTS):
+        lib.broadcast_write(writer)
+    assert lib.broadcast_next(reader) == 0
+    assert reader.lapped == 1
+    writer.token = STRANGER
+    assert lib.broadcast_write(writer) == lib.RING_NOT_OWNER
+
+
 def test_a_batch_is_at_most_a_quarter_ring(broadcast: Ring) -> None:
     assert broadcast.publish(0, count=SLOTS // 4 + 1) == lib.RING_BAD_ARGUMENT
     assert lib.broadcast_position(broadcast.ring) == 0
