@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engine.paper.config import EXIT_CONFIG, ConfigError, PaperConfig, Secrets, load_config
-from engine.paper.lifetime import ParentGoneError, bind_to_parent
+from engine.paper.lifetime import bind_to_parent
 from engine.paper.limits import LimitProfile
 from engine.paper.migration import MigrationRefusedError, migrate
 from engine.paper.postgres import Database, DatabaseError, embedded, external
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     except StoreLostError as error:
         print(f"corequote paper: {error}", file=sys.stderr)
         return EXIT_LOST
-    except (ParentGoneError, ValueError) as error:
+    except ValueError as error:
         print(f"corequote paper: {error}", file=sys.stderr)
         return EXIT_CONFIG
     return 0

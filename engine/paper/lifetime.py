@@ -4,38 +4,27 @@ A parent that wants its child to die with it sets ``COREQUOTE_PARENT_PID`` to it
 environment. Without the variable the process was started by hand and lives until it is told to stop.
 """
 
-import ctypes
 import os
 import signal
 from collections.abc import Mapping
 
+from engine import lifeline
+
 PARENT_PID_VARIABLE = "COREQUOTE_PARENT_PID"
-
-_PR_SET_PDEATHSIG = 1
-
-
-class ParentGoneError(Exception):
-    """The process named by ``COREQUOTE_PARENT_PID`` died before we could bind to it."""
 
 
 def bind_to_parent(environment: Mapping[str, str] | None = None) -> bool:
     """Tie this process to its parent: SIGKILL when it dies, SIGINT ignored (the parent handles Ctrl-C).
 
-    Call it first thing in ``main``, from the main thread. Returns whether a parent was named. Raises
-    ``ParentGoneError`` when that parent is already dead, ``ValueError`` when the variable is not a pid, and
-    ``OSError`` when the kernel refuses.
+    Call it first thing in ``main``, from the main thread. Returns whether a parent was named. Exits when
+    that parent is already dead; raises ``ValueError`` when the variable is not a pid, and ``OSError`` when
+    the kernel refuses.
     """
     value = (os.environ if environment is None else environment).get(PARENT_PID_VARIABLE)
     if value is None:
         return False
     if not value.isascii() or not value.isdigit() or int(value) < 1:
         raise ValueError(f"{PARENT_PID_VARIABLE}={value!r}: must be the pid of the parent process")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_PDEATHSIG): {os.strerror(number)}")
-    # The parent may have died between its fork and our prctl, and then no signal will ever come.
-    if os.getppid() != int(value):
-        raise ParentGoneError(f"{PARENT_PID_VARIABLE}={value}, but the parent is {os.getppid()}")
+    lifeline.bind(int(value))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return True

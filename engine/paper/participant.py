@@ -30,7 +30,7 @@ from engine.paper.client import (
     UnreachableError,
     open_session,
 )
-from engine.paper.lifetime import ParentGoneError, bind_to_parent
+from engine.paper.lifetime import bind_to_parent
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -66,7 +66,7 @@ def run(name: str, enter: Callable[[aiohttp.ClientSession], Participant]) -> int
     try:
         bind_to_parent()
         return uvloop.run(_run(enter))
-    except (RefusedError, UnreachableError, ParentGoneError) as error:
+    except (RefusedError, UnreachableError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_FAILED
 
