@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from engine.venues.platform_feed import BookUpdate
 from engine.workers import ingest
 from tests.native import fuzz_frames
-from tests.native.frame_mutations import MUTATIONS, TRAPS, Mutation, mutate, repeat_key, systematic, truncate
+from tests.native.frame_mutations import (
+    MUTATIONS,
+    OVERSIZED,
+    TRAPS,
+    Mutation,
+    mutate,
+    repeat_key,
+    systematic,
+    truncate,
+)
 from tests.native.frame_path import DisagreementError, FramePath, Verdict, load_recording, quiet
 from tests.reference.frame_contract import IllegalFrameError, JsonReader, OtherNumber, legal_book, legal_trade
 
@@ -196,10 +205,10 @@ def test_a_share_of_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert campaign.verdicts[Verdict.ACCEPTED] > 500  # legal mutants prove that not everything is refused
 
 
-@pytest.mark.parametrize("name", TRAPS)
+@pytest.mark.parametrize("name", TRAPS | OVERSIZED)
 def test_traps(path: FramePath, name: str) -> None:
     for recorded in (RECORDING.frames[0], RECORDING.frames[-1]):
-        path.judge(recorded, TRAPS[name](recorded.payload))
+        path.judge(recorded, (TRAPS | OVERSIZED)[name](recorded.payload))
 
 
 def test_a_finding_is_shortened_kept_and_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
