@@ -11,6 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any, Final, cast
 
 import hiredis
@@ -128,24 +129,28 @@ class _Replies(asyncio.Protocol):
         self._unparsed_bytes += len(data)
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _NOT_YET:
-                self._unparsed_bytes = 0
-                self._accept(reply)
+            self._take_replies()
         except hiredis.ProtocolError as error:
             self.fail(RedisFaultError(RedisFault.PROTOCOL, str(error)))
         if self._unparsed_bytes > _REPLY_BYTES_MAX:
             self.fail(RedisFaultError(RedisFault.PROTOCOL, f"a reply exceeds {_REPLY_BYTES_MAX} bytes"))
 
-    def _accept(self, reply: Any) -> None:
-        if not self._waiting:
-            self.fail(RedisFaultError(RedisFault.PROTOCOL, "a reply that nobody asked for"))
-            return
-        count, replies, future = self._waiting[0]
-        replies.append(reply)
-        if len(replies) == count:
+    def _take_replies(self) -> None:
+        """Hands every whole reply to the batch that waits for it."""
+        unparsed = iter(self._reader.gets, _NOT_YET)
+        while self._waiting:
+            count, replies, future = self._waiting[0]
+            had = len(replies)
+            replies.extend(islice(unparsed, count - had))
+            if len(replies) > had:
+                self._unparsed_bytes = 0
+            if len(replies) < count:
+                return
             self._waiting.popleft()
             if not future.done():
                 future.set_result(replies)
+        if next(unparsed, _NOT_YET) is not _NOT_YET:
+            self.fail(RedisFaultError(RedisFault.PROTOCOL, "a reply that nobody asked for"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         text = "closed by the server" if exc is None else f"{type(exc).__name__}: {exc}"

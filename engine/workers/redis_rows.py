@@ -61,8 +61,11 @@ _BOOK_TYPES: Final = {
 }
 _PHASES: Final = {int(phase): phase.name.encode() for phase in Phase}
 _DEFENSES: Final = {int(level): level.name.encode() for level in DefenseLevel}
-_FORMATS: Final = tuple(b" ".join([b"%a"] * count) for count in range(10))  # by how many numbers
-_ZERO: Final = 0.0  # added to a float: a negative zero is written as 0.0
+# All numbers of a hash at once, because one formatting costs less than one each: integers by their digits
+# (%d), floats by the shortest text that reads back the same (%a), after + 0.0, which ends a negative zero.
+_INVENTORY_NUMBERS: Final = b"%d %d %d %d %d %d %d %d"
+_STATE_NUMBERS: Final = b"%d %a %a %d %d %d %d"
+_ENGINE_NUMBERS: Final = b"%d %d %d %a %d %d %d"
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -82,14 +85,6 @@ def engine_key(market_id: str) -> bytes:
     return b"amm:engine:" + market_id.encode()
 
 
-def _numbers(*values: float) -> list[bytes]:
-    """Integers by their digits, floats by the shortest text that reads back the same.
-
-    All at once, because one formatting costs less than one each.
-    """
-    return (_FORMATS[len(values)] % values).split()
-
-
 def _flat(names: tuple[bytes, ...], values: Sequence[bytes]) -> Fields:
     flat = [b""] * (2 * len(names))
     flat[::2] = names
@@ -104,19 +99,17 @@ def inventory_fields(state: Any, row_unix_ns: int) -> Fields | None:
     """
     if state.recovering or state.updated_at_ms <= 0:
         return None
-    return _flat(
-        INVENTORY_FIELDS,
-        _numbers(
-            state.yes_volume,
-            state.no_volume,
-            state.yes_available,
-            state.no_available,
-            state.yes_cost_sum_cents,
-            state.no_cost_sum_cents,
-            state.cash_cents,
-            max(state.updated_at_ms, row_unix_ns // _NS_PER_MS),
-        ),
+    numbers = _INVENTORY_NUMBERS % (
+        state.yes_volume,
+        state.no_volume,
+        state.yes_available,
+        state.no_available,
+        state.yes_cost_sum_cents,
+        state.no_cost_sum_cents,
+        state.cash_cents,
+        max(state.updated_at_ms, row_unix_ns // _NS_PER_MS),
     )
+    return _flat(INVENTORY_FIELDS, numbers.split())
 
 
 def state_fields(state: Any) -> Fields | None:
@@ -124,38 +117,34 @@ def state_fields(state: Any) -> Fields | None:
     fair_price_cents, last_requote_ms = state.fair_price_cents, state.last_requote_ms
     if fair_price_cents <= 0 or last_requote_ms <= 0:
         return None
-    return _flat(
-        STATE_FIELDS,
-        (
-            _PHASES[state.phase],
-            *_numbers(
-                fair_price_cents,
-                state.sigma + _ZERO,
-                state.skew + _ZERO,
-                last_requote_ms,
-                state.daily_pnl_cents,
-                state.total_fills_today,
-                state.lvr_cooldown_until_ms,
-            ),
-            b"ON" if state.kill_switch else b"OFF",
-            _DEFENSES[state.defense],
-        ),
+    numbers = _STATE_NUMBERS % (
+        fair_price_cents,
+        state.sigma + 0.0,
+        state.skew + 0.0,
+        last_requote_ms,
+        state.daily_pnl_cents,
+        state.total_fills_today,
+        state.lvr_cooldown_until_ms,
     )
+    kill_switch = b"ON" if state.kill_switch else b"OFF"
+    values = (_PHASES[state.phase], *numbers.split(), kill_switch, _DEFENSES[state.defense])
+    return _flat(STATE_FIELDS, values)
 
 
 def engine_fields(state: Any, account: Any) -> Fields | None:
     """``amm:engine``: what a restart needs; None before the market's first start."""
     if state.started_at_ms <= 0:
         return None
-    started, assets, flows, posterior, causes, config, inventory = _numbers(
+    numbers = _ENGINE_NUMBERS % (
         state.started_at_ms,
         state.day_start_assets_cents,
         state.net_flows_cents,
-        state.posterior + _ZERO,
+        state.posterior + 0.0,
         state.kill_causes,
         state.config_version,
         state.inventory_version,
     )
+    started, assets, flows, posterior, causes, config, inventory = numbers.split()
     cursor = unpadded(account.cursor_trade_id).encode()
     return _flat(ENGINE_FIELDS, (started, assets, flows, posterior, cursor, causes, config, inventory))
 
