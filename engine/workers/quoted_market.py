@@ -181,16 +181,9 @@ class QuotedMarket:
         leg = leg_id(bytes(ffi.buffer(record.trade_id)).rstrip(b"\0").decode(), side)
         if leg in self.applied:
             return
-        self.stock = apply_trade(
-            self.stock,
-            scenario=Scenario(record.scenario),
-            book_side=side,
-            price_cents=record.price_cents,
-            quantity=record.quantity,
-            own_fee_cents=record.fee_cents,
-        )
         self.applied.add(leg)
-        self._stock_changed()
+        if self.row.counters.syncs:  # before the first SYNC we hold nothing: its POSITION counts this fill
+            self._book_fill(record, side)
         order = self._by_slot(record.live_slot)
         if order is not None:
             order.remaining = max(0, order.remaining - record.quantity)
@@ -199,6 +192,22 @@ class QuotedMarket:
         self.row.counters.total_fills_today += 1
         self._post_fill_until_ns = clock.mono_ns + self.config.quote.post_fill_delay_ms * 1_000_000
         self._requote = True
+
+    def _book_fill(self, record: Any, side: Side) -> None:
+        try:
+            self.stock = apply_trade(
+                self.stock,
+                scenario=Scenario(record.scenario),
+                book_side=side,
+                price_cents=record.price_cents,
+                quantity=record.quantity,
+                own_fee_cents=record.fee_cents,
+            )
+        except ValueError as error:  # our stock contradicts the venue's: its word, before anything is sent
+            _log.error("fill_contradicts_stock", market=self.config.id, reason=str(error))
+            self.reconcile()
+            return
+        self._stock_changed()
 
     def _on_sync(self, record: Any, clock: Clock) -> None:
         kind = record.kind

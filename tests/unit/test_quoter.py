@@ -271,6 +271,36 @@ def test_the_same_fill_twice_counts_once(quoting: Venue) -> None:
     assert market(quoting).stock.yes_volume == 1_220
 
 
+def _fill(venue: Venue, trade_id: str, quantity: int) -> None:
+    venue.answer(
+        ExecutionKind.FILL,
+        trade_id=trade_id,
+        scenario=Scenario.TRANSFER_YES,
+        book_side=Side.ASK,
+        price_cents=52,
+        quantity=quantity,
+        fee_cents=2,
+    )
+
+
+def test_a_fill_left_for_a_predecessor_is_counted_by_the_position_not_twice(venue: Venue) -> None:
+    _fill(venue, "t1", 30)
+    assert [intent.kind for intent in venue.run()] == [OrderKind.SYNC]
+    venue.snapshot({45: 300}, {55: 300})
+    venue.sync(yes=1_220)
+    venue.run()
+    _fill(venue, "t1", 30)
+    venue.run()
+    assert market(venue).stock.yes_volume == 1_220
+
+
+def test_a_fill_of_shares_we_do_not_have_asks_for_the_venues_word(quoting: Venue) -> None:
+    _fill(quoting, "t1", 5_000)
+    assert OrderKind.SYNC in {intent.kind for intent in quoting.run()}
+    assert market(quoting).gates & Gate.INVENTORY
+    assert market(quoting).stock.yes_volume == 1_250
+
+
 def test_a_moved_price_replaces_orders_and_never_crosses_its_own(quoting: Venue) -> None:
     for _ in range(60):
         quoting.trade(60, 10, Side.BID)
