@@ -1,0 +1,48 @@
+"""Configuration: what every process reads, declared, layered and checked.
+
+``setting`` declares a parameter, ``quote`` declares them all, ``rules`` relates them, ``names`` knows their
+other names, ``file`` reads TOML. Layers: code default < TOML [quote] < a market's [markets.quote] < Redis
+``amm:config`` (market-making §10).
+"""
+
+from engine.config.errors import EXIT_CONFIG, EXIT_USAGE, ConfigError
+from engine.config.file import (
+    MARKET_ID_PATTERN,
+    Config,
+    EngineConfig,
+    MarketConfig,
+    RedisConfig,
+    VenueConfig,
+    load,
+    market_from_json,
+    market_json,
+    parse,
+)
+from engine.config.quote import (
+    ExplorationConfig,
+    QuoteConfig,
+    RollbackConfig,
+    StabilizationConfig,
+    VolatilityConfig,
+)
+
+__all__ = [
+    "EXIT_CONFIG",
+    "EXIT_USAGE",
+    "MARKET_ID_PATTERN",
+    "Config",
+    "ConfigError",
+    "EngineConfig",
+    "ExplorationConfig",
+    "MarketConfig",
+    "QuoteConfig",
+    "RedisConfig",
+    "RollbackConfig",
+    "StabilizationConfig",
+    "VenueConfig",
+    "VolatilityConfig",
+    "load",
+    "market_from_json",
+    "market_json",
+    "parse",
+]

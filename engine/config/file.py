@@ -1,0 +1,185 @@
+"""Configuration: TOML file -> frozen Structs; code default < file (global section < market section).
+
+Errors are one line that says where, which key, which value and which rule; callers exit with code 78
+(EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from engine.config.errors import ConfigError
+from engine.config.names import Warn, canonical, merged, no_warning
+from engine.config.quote import QuoteConfig
+from engine.config.rules import broken_rules
+
+MARKET_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+
+
+class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One market: its id, where it runs, and what it overrides of [quote]."""
+
+    id: Annotated[str, Meta(pattern=MARKET_ID_PATTERN)]
+    core: Annotated[int, Meta(ge=0)] | None = None  # CPU core; None = planned by the supervisor
+    quote: QuoteConfig = QuoteConfig()
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The processes of one engine."""
+
+    run_dir: str = ""  # "" = a fresh private directory
+    wait: Literal["spin", "yield", "park"] = "park"
+    spin_count: Annotated[int, Meta(ge=0, le=10_000_000)] = 200  # park: polls before sleeping
+    cores: list[Annotated[int, Meta(ge=0)]] | None = None  # None = all allowed cores, round robin
+    workers: Annotated[int, Meta(ge=0, le=1024)] = 0  # quoter processes; 0 = one per market
+    heartbeat_timeout_ms: Annotated[int, Meta(ge=200, le=60_000)] = 1_000
+    start_timeout_ms: Annotated[int, Meta(ge=1_000, le=120_000)] = 30_000
+    stop_timeout_ms: Annotated[int, Meta(ge=500, le=60_000)] = 10_000
+    restart_backoff_min_ms: Annotated[int, Meta(ge=10, le=10_000)] = 100
+    restart_backoff_max_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
+
+
+class VenueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The exchange account. Secrets come from the environment or a 0600 file, never from here."""
+
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(:\d+)?$")] = "http://127.0.0.1:8000"
+    username: str = "amm_market_maker"
+    password_env: str = "COREQUOTE_AMM_PASSWORD"  # noqa: S105 - the name of a variable
+    password_file: str = ""  # read instead of the variable when set; must be 0600
+    request_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 2_000
+    connections: Annotated[int, Meta(ge=1, le=256)] = 16
+    order_rate_limit: Annotated[int, Meta(ge=10, le=100_000)] = 600  # per minute and account
+    trade_poll_interval_ms: Annotated[int, Meta(ge=100, le=60_000)] = 1_000
+    status_poll_interval_ms: Annotated[int, Meta(ge=100, le=5_000)] = 1_000
+    reconcile_interval_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
+
+
+class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the published copy goes."""
+
+    url: Annotated[str, Meta(pattern=r"^$|^(redis|rediss|unix)://\S+$")] = ""  # "" = embedded Valkey
+    interval_ms: Annotated[int, Meta(ge=1, le=5_000)] = 50  # longest wait of a changed row
+    timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 1_000
+    publish_updates: bool = True  # PUBLISH market id and version on amm:updates
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole configuration file."""
+
+    engine: EngineConfig = EngineConfig()
+    venue: VenueConfig = VenueConfig()
+    redis: RedisConfig = RedisConfig()
+    quote: QuoteConfig = QuoteConfig()
+    markets: Annotated[list[MarketConfig], Meta(min_length=1, max_length=4000)] = field(default_factory=list)
+
+
+def _at(document: Any, path: str) -> object:
+    """The value at a path as msgspec writes it (``markets[0].core``); None when there is none."""
+    place = document
+    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", path):
+        try:
+            place = place[name] if name else place[int(index)]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return place
+
+
+def validation_line(where: str, document: object, error: msgspec.ValidationError) -> str:
+    """msgspec's "message - at `$.path`" as ``where: path=value: message``."""
+    text = str(error)
+    match = re.search(r"^(.*?) - at `\$\.?(.*)`$", text, re.DOTALL)
+    if not match:
+        return f"{where}: {text}"
+    message, path = match.groups()
+    value = _at(document, path)
+    shown = path if isinstance(value, dict | list) or value is None else f"{path}={value!r}"
+    return f"{where}: {shown}: {message}" if path else f"{where}: {message}"
+
+
+def _canonical_quote(holder: Any, where: str, warn: Warn) -> Any:
+    """``holder`` with its quote table under declared names; what is no table stays for the decoder."""
+    if not isinstance(holder, dict) or not isinstance(holder.get("quote"), dict):
+        return holder
+    return holder | {"quote": canonical(holder["quote"], where, warn)}
+
+
+def _canonical_venue(document: dict[str, Any], where: str) -> dict[str, Any]:
+    venue = document.get("venue")
+    if not isinstance(venue, dict) or "amm_rate_limit" not in venue:
+        return document
+    if "order_rate_limit" in venue:
+        raise ConfigError(
+            f"{where}: venue: amm_rate_limit and order_rate_limit are one parameter, given twice"
+        )
+    renamed = {"order_rate_limit" if key == "amm_rate_limit" else key: value for key, value in venue.items()}
+    return document | {"venue": renamed}
+
+
+def parse(document: dict[str, Any], where: str, *, warn: Warn = no_warning) -> Config:
+    """A parsed TOML document -> Config. ``where`` names the source in errors; ``warn`` takes one line for
+    each name that has no effect. Raises ConfigError."""
+    document = _canonical_quote(_canonical_venue(document, where), f"{where}: quote", warn)
+    markets = document.get("markets", [])
+    if isinstance(markets, list):
+        shared = document.get("quote", {})
+        own = [
+            _canonical_quote(market, f"{where}: markets[{index}].quote", warn)
+            for index, market in enumerate(markets)
+        ]
+        document = document | {
+            "markets": [
+                merged({"quote": shared}, market)
+                if isinstance(market, dict) and isinstance(shared, dict)
+                else market
+                for market in own
+            ]
+        }
+    try:
+        config = msgspec.convert(document, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(validation_line(where, document, error)) from None
+    seen: set[str] = set()
+    for index, market in enumerate(config.markets):
+        if market.id in seen:
+            raise ConfigError(f"{where}: markets[{index}].id: {market.id} is configured twice")
+        seen.add(market.id)
+        for line in broken_rules(market.quote):
+            raise ConfigError(f"{where}: markets[{index}].quote: {line}")
+    if config.engine.restart_backoff_min_ms > config.engine.restart_backoff_max_ms:
+        raise ConfigError(
+            f"{where}: engine.restart_backoff_min_ms={config.engine.restart_backoff_min_ms} must not exceed "
+            f"restart_backoff_max_ms={config.engine.restart_backoff_max_ms}"
+        )
+    return config
+
+
+def load(path: Path, *, warn: Warn = no_warning) -> Config:
+    """Reads and validates a TOML file. Raises ConfigError with one line."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    try:
+        document = tomllib.loads(raw.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return parse(document, str(path), warn=warn)
+
+
+def market_json(market: MarketConfig) -> bytes:
+    """A market's effective configuration as it travels through its config slot."""
+    return msgspec.json.encode(market)
+
+
+_market_decoder = msgspec.json.Decoder(MarketConfig)
+
+
+def market_from_json(payload: bytes) -> MarketConfig:
+    """Inverse of :func:`market_json`."""
+    return _market_decoder.decode(payload)
