@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from engine import alerts
 from engine._native import ffi, lib
+from engine.alerts import AlertCount
 from engine.arena import Arena, CData, cell, unpadded
 from engine.config import MarketConfig, market_from_json
 from engine.events import (
@@ -78,6 +80,7 @@ class ProcessView(Struct, frozen=True, kw_only=True):
     slow_pass_count: int  # passes longer than 10 ms
     pass_ns: Histogram
     counters: dict[str, int]  # by lower-case name (engine/events.py); empty for kinds without
+    alerts: tuple[AlertCount, ...]  # those raised so far, by all lives of the process
 
 
 class Top(Struct, frozen=True, kw_only=True):
@@ -323,6 +326,7 @@ def _process(arena: Arena, row: int, now_mono_ns: int) -> ProcessView | None:
             counter.name.lower(): int(lib.cell_load(ffi.addressof(struct.counters[counter.value])))
             for counter in _COUNTERS.get(row, ())
         },
+        alerts=alerts.counts(struct),
     )
 
 

@@ -12,10 +12,12 @@ from rich.table import Table
 
 from engine import rundir
 from engine._native import lib
+from engine.alerts import AlertCount
 from engine.snapshot import Histogram, MarketView, ProcessView, Snapshot, plain, take
 
 _NS_PER_US = 1_000
 _NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
 _PLAIN_WIDTH = 180
 
 
@@ -137,8 +139,33 @@ def _market_table(status: Status) -> Table:
     return table
 
 
+def alert_counts(processes: tuple[ProcessView, ...]) -> list[AlertCount]:
+    """Every alert raised in this run, summed over processes, the latest first."""
+    found: dict[str, AlertCount] = {}
+    for process in processes:
+        for alert in process.alerts:
+            before = found.get(alert.name)
+            found[alert.name] = AlertCount(
+                name=alert.name,
+                count=alert.count + (before.count if before else 0),
+                last_unix_ns=max(alert.last_unix_ns, before.last_unix_ns if before else 0),
+            )
+    return sorted(found.values(), key=lambda alert: -alert.last_unix_ns)
+
+
+def _alert_table(counts: list[AlertCount], now_unix_ns: int) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("alert")
+    for name in ("count", "last, s ago"):
+        table.add_column(name, justify="right")
+    for alert in counts:
+        age_s = max(0, now_unix_ns - alert.last_unix_ns) // _NS_PER_S
+        table.add_row(alert.name, str(alert.count), str(age_s))
+    return table
+
+
 def show(status: Status, console: Console | None = None) -> None:
-    """Prints both tables."""
+    """Prints processes, markets and, if there were any, alerts."""
     if console is None:
         console = Console(highlight=False, markup=False)
         if not console.is_terminal:
@@ -146,6 +173,9 @@ def show(status: Status, console: Console | None = None) -> None:
     console.print(
         f"{status.run_dir} (pid {status.run.pid}, exchange {status.run.exchange_url})", soft_wrap=True
     )
-    for table in (_process_table(status), _market_table(status)):
+    tables = [_process_table(status), _market_table(status)]
+    if raised := alert_counts(status.arena.processes):
+        tables.append(_alert_table(raised, status.arena.unix_ns))
+    for table in tables:
         console.print()
         console.print(table)

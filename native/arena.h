@@ -60,6 +60,7 @@ enum {
     STATE_PAYLOAD_WORDS = SIZE_OR_MODEL(128, 2), /* 1 KiB per market */
     HISTOGRAM_BUCKETS = SIZE_OR_MODEL(1024, 1),
     PROCESS_COUNTERS = SIZE_OR_MODEL(32, 1),
+    PROCESS_ALERTS = SIZE_OR_MODEL(64, 1),
 
     /* fixed rows of the process table; quoter of worker slot w has row PROCESS_QUOTER_FIRST + w */
     PROCESS_SUPERVISOR = 0,
@@ -100,6 +101,12 @@ typedef struct {
     atomic_u64 buckets[HISTOGRAM_BUCKETS];
 } histogram_t;
 
+/* How often one alert was raised, and when last; by name: engine/alerts.py. */
+typedef struct {
+    atomic_u64 count;
+    atomic_u64 last_unix_ns;
+} alert_count_t;
+
 typedef struct {
     /* written by the supervisor */
     char name[32];
@@ -124,6 +131,7 @@ typedef struct {
     uint64_t padding[6];
 
     atomic_u64 counters[PROCESS_COUNTERS]; /* meaning by process kind: engine/events.py */
+    alert_count_t alerts[PROCESS_ALERTS];
     histogram_t pass_ns;
 } process_row_t;
 
@@ -578,6 +586,7 @@ _Static_assert(sizeof(worker_control_t) == 64, "one cache line");
 _Static_assert(offsetof(process_row_t, doorbell) % 64 == 0, "written by wakers: its own line");
 _Static_assert(offsetof(process_row_t, state) % 64 == 0, "the process's own line");
 _Static_assert(offsetof(process_row_t, counters) % 64 == 0, "aligned");
+_Static_assert(offsetof(process_row_t, alerts) % 64 == 0, "aligned");
 _Static_assert(sizeof(arena_header_t) <= ARENA_PAGE_BYTES, "header fits its page");
 _Static_assert((BOOK_RING_SLOTS & (BOOK_RING_SLOTS - 1)) == 0, "power of two");
 _Static_assert((STEP_RING_SLOTS & (STEP_RING_SLOTS - 1)) == 0, "power of two");

@@ -19,6 +19,7 @@ import structlog
 
 from engine import event_log, lifeline
 from engine._native import ffi, lib
+from engine.alerts import Alerts
 from engine.arena import Arena, ArenaError, cell
 from engine.config import EXIT_CONFIG, EXIT_USAGE, Config
 
@@ -31,7 +32,7 @@ class WorkerProcess:
     """This process's place in the engine: arena, row, configuration, bells.
 
     ``token`` is what it holds producer roles with; ``bells`` maps process rows to the eventfd that
-    wakes them (rows without one sleep on the futex in their row).
+    wakes them (rows without one sleep on the futex in their row); ``alert(...)`` raises an alert.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class WorkerProcess:
         self.bells = bells
         self.row: Any = arena.process(row_index)
         self.token = (row_epoch << 32) | os.getpid()
+        self.alert = Alerts(self.row)
         self.stopping = False
         self._epoch_cell = cell(self.row, "epoch")
         self._heartbeat_cell = cell(self.row, "heartbeat_mono_ns")
