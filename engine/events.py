@@ -141,6 +141,7 @@ class Kill(IntFlag):
     FEED_DEAD = lib.KILL_FEED_DEAD
     RISK = lib.KILL_RISK
     STOPPING = lib.KILL_STOPPING
+    GUARD = lib.KILL_GUARD
 
 
 class ProcessState(IntEnum):

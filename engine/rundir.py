@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import psutil
 from msgspec import Struct
 
 from engine.arena import Arena
@@ -41,6 +42,7 @@ _SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path, without its closing NUL
 _LONGEST_SOCKET_NAME: Final = 16
 _CONNECT_TIMEOUT_S: Final = 2.0
 _LOCK_TRIES: Final = 10
+_GUARD_TRIES: Final = 750  # 15 s: a guard that takes longer has no venue to talk to
 _LOCK_PAUSE_S: Final = 0.02
 _MSG_CMSG_CLOEXEC: Final = 0x40000000
 _EPOCH: Final = struct.Struct("<Q")
@@ -97,18 +99,34 @@ def _check_private(path: Path) -> None:
 def _locked(path: Path) -> int:
     """Descriptor of the held lock file of ``path``. Raises RunDirError when another supervisor holds it."""
     fd = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    for _ in range(_LOCK_TRIES):  # a supervisor that looks for abandoned runs holds it for an instant
+    holder = "?"
+    for attempt in range(_GUARD_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "?"
+            # who looks for abandoned runs holds it for an instant; a guard, until its sweep is done
+            if attempt >= _LOCK_TRIES and _is_alive(holder):
+                break
             time.sleep(_LOCK_PAUSE_S)
             continue
         os.truncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
         return fd
-    holder = os.read(fd, 32).decode(errors="replace").strip() or "?"
     os.close(fd)
-    raise RunDirError(f"{path}: another supervisor (pid {holder}) runs here")
+    if _is_alive(holder):
+        raise RunDirError(f"{path}: another supervisor (pid {holder}) runs here")
+    raise RunDirError(
+        f"{path}: the guard of an engine that died (pid {holder}) is still cancelling its orders: "
+        f"see {path / LOG_DIRECTORY}/guard.log, and try again when it is done"
+    )
+
+
+def _is_alive(holder: str) -> bool:
+    try:
+        return bool(psutil.Process(int(holder)).status() != psutil.STATUS_ZOMBIE)
+    except (ValueError, psutil.Error):
+        return False
 
 
 def write_private(path: Path, payload: bytes) -> None:
@@ -125,7 +143,7 @@ class RunDirectory:
     def __init__(self, path: Path, *, lock_fd: int, fresh: bool, link: Path | None) -> None:
         self.path = path
         self.fresh = fresh  # made for this run, and worth nothing after a clean one
-        self._lock_fd = lock_fd
+        self.lock_fd = lock_fd  # whoever inherits it holds the directory too
         self._link = link
 
     @classmethod
@@ -171,7 +189,7 @@ class RunDirectory:
             self._link.unlink(missing_ok=True)
         if remove and self.fresh:
             shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock_fd)
+        os.close(self.lock_fd)
 
 
 class ArenaServer:

@@ -59,15 +59,20 @@ _KILL_WAIT_S: Final = 5.0
 _VALKEY_READY_NS: Final = 10 * _NS_PER_S
 _VALKEY_POLL_S: Final = 0.005
 
-INGEST, GATEWAY, WRITER, QUOTER, VALKEY = "ingest", "gateway", "writer", "quoter", "valkey"
+INGEST, GATEWAY, WRITER, QUOTER, GUARD, VALKEY = "ingest", "gateway", "writer", "quoter", "guard", "valkey"
 
-#: Who stops before whom: quoters withdraw their quotes, the gateway sweeps what is left, the feed and the
-#: last rows end, and the server that holds the rows goes last.
-STOP_ORDER: Final = (QUOTER, GATEWAY, INGEST, WRITER, VALKEY)
+#: Who stops before whom: quoters withdraw their quotes, the gateway sweeps what is left, the guard looks once
+#: more, the feed and the last rows end, and the server that holds the rows goes last.
+STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, WRITER, VALKEY)
 
-_FIXED_ROWS: Final = {INGEST: lib.PROCESS_INGEST, GATEWAY: lib.PROCESS_GATEWAY, WRITER: lib.PROCESS_WRITER}
+_FIXED_ROWS: Final = {
+    GUARD: lib.PROCESS_GUARD,
+    INGEST: lib.PROCESS_INGEST,
+    GATEWAY: lib.PROCESS_GATEWAY,
+    WRITER: lib.PROCESS_WRITER,
+}
 #: The others never hear the venue's password: they have no session of their own.
-_KINDS_WITH_SECRET: Final = (GATEWAY, INGEST)
+_KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)
 
 
 def worker_command(kind: str) -> list[str]:
@@ -420,7 +425,7 @@ class Supervisor:
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            pass_fds=() if child.kind == VALKEY else (self.arena.fd, self._gateway_bell),
+            pass_fds=self._inherited(child),
             start_new_session=True,  # the terminal's Ctrl-C is ours to answer, in order
             env=self._environment(child),
         )
@@ -430,6 +435,13 @@ class Supervisor:
             process.kill()
             process.wait()
             raise
+
+    def _inherited(self, child: Child) -> tuple[int, ...]:
+        """Descriptors a child is given. The guard's copy of the lock keeps the directory while it sweeps."""
+        if child.kind == VALKEY:
+            return ()
+        shared = (self.arena.fd, self._gateway_bell)
+        return (*shared, self._run.lock_fd) if child.kind == GUARD else shared
 
     def _pin(self, child: Child) -> int | None:
         """Pins a quoter as planned and records the core it can be on; None when it is not that one core."""

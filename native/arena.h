@@ -81,6 +81,7 @@ enum {
     KILL_FEED_DEAD = 4,        /* ingest died: nobody may quote on the book it left */
     KILL_RISK = 8,             /* a latched kill source of the market's own risk rules */
     KILL_STOPPING = 16,        /* orderly stop: cancels only */
+    KILL_GUARD = 32,           /* the guard is taking everything off: the supervisor is gone */
 };
 
 /* ---- process table ---------------------------------------------------------------------- */

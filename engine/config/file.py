@@ -41,6 +41,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     heartbeat_timeout_ms: Annotated[int, Meta(ge=200, le=60_000)] = 1_000
     start_timeout_ms: Annotated[int, Meta(ge=1_000, le=120_000)] = 30_000
     stop_timeout_ms: Annotated[int, Meta(ge=500, le=60_000)] = 10_000
+    guard_patience_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 600_000  # longest sweep of a guard
     restart_backoff_min_ms: Annotated[int, Meta(ge=10, le=10_000)] = 100
     restart_backoff_max_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
 

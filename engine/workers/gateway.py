@@ -12,10 +12,8 @@ Writes: execution rings of all workers, live-order and account rows of all marke
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
-import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -42,11 +40,11 @@ from engine.workers.gateway_market import GatewayMarket, MarketRules, market_sta
 from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
 from engine.workers.gateway_truth import VenueTruth
+from engine.workers.hardening import harden
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
 
-_PR_SET_DUMPABLE: Final = 4
 _TICK_S: Final = 0.02
 _TICKS_PER_SECOND: Final = 50
 _SLOW_PASS_NS: Final = 10_000_000
@@ -305,14 +303,6 @@ class Gateway:
         self._context.publish_counters()
         await self._context.close()
         _log.info("stopped", **structs.asdict(self._context.counts), requests=self._context.rest.requests)
-
-
-def harden() -> None:
-    """The keys of the account live in this process: no core file, no reading of its memory by others."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 async def serve(proc: WorkerProcess) -> None:

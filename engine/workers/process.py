@@ -44,6 +44,7 @@ class WorkerProcess:
         row_index: int,
         row_epoch: int,
         bells: dict[int, int],
+        parent_pid: int,
     ) -> None:
         self.run_dir = run_dir
         self.arena = arena
@@ -51,6 +52,7 @@ class WorkerProcess:
         self.row_index = row_index
         self.row_epoch = row_epoch
         self.bells = bells
+        self.parent_pid = parent_pid
         self.row: Any = arena.process(row_index)
         self.token = (row_epoch << 32) | os.getpid()
         self.alert = Alerts(self.row)
@@ -98,8 +100,11 @@ def _parse_bell(text: str) -> tuple[int, int]:
     return int(row), int(fd)
 
 
-def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
-    """The first call of every worker's main(). Exits with a usage or configuration code on bad input."""
+def start(name: str, argv: list[str] | None = None, *, outlives_parent: bool = False) -> WorkerProcess:
+    """The first call of every worker's main(). Exits with a usage or configuration code on bad input.
+
+    ``outlives_parent``: only for the process whose work begins with the parent's death.
+    """
     parser = argparse.ArgumentParser(prog=f"engine.workers.{name}", description="started by the supervisor")
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--arena-fd", type=int, required=True)
@@ -109,7 +114,8 @@ def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
     parser.add_argument("--bell", type=_parse_bell, action="append", default=[])
     parser.add_argument("--parent-pid", type=int, default=os.getppid(), help="dies with this process")
     args = parser.parse_args(argv)
-    lifeline.bind(args.parent_pid)
+    if not outlives_parent:
+        lifeline.bind(args.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to answer, in order
     os.umask(0o077)
     event_log.configure(name)
@@ -123,6 +129,7 @@ def start(name: str, argv: list[str] | None = None) -> WorkerProcess:
             row_index=args.row,
             row_epoch=args.row_epoch,
             bells=dict(args.bell),
+            parent_pid=args.parent_pid,
         )
     except (OSError, ArenaError) as error:
         print(f"engine.workers.{name}: cannot attach: {error}", file=sys.stderr)

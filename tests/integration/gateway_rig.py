@@ -98,7 +98,15 @@ class Exchange:
 class GatewayRig(WorkerRig):
     """Arena and gateway; the test is every worker's quoter. Timers are short."""
 
-    def __init__(self, run_dir: Path, url: str, *, markets: Iterable[str] = (MARKET,), **venue: Any) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        url: str,
+        *,
+        markets: Iterable[str] = (MARKET,),
+        engine: dict[str, Any] | None = None,
+        **venue: Any,
+    ) -> None:
         settings = {
             "url": url,
             "request_timeout_ms": 1_000,
@@ -106,7 +114,11 @@ class GatewayRig(WorkerRig):
             "status_poll_interval_ms": 100,
             **venue,
         }
-        document = {"venue": settings, "markets": [{"id": market_id} for market_id in markets]}
+        document = {
+            "engine": engine or {},
+            "venue": settings,
+            "markets": [{"id": market_id} for market_id in markets],
+        }
         super().__init__(run_dir, document, workers=len(document["markets"]))
         for slot, market in enumerate(self.config.markets):
             self.arena.write_config(slot, 1, market_json(market))

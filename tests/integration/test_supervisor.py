@@ -169,7 +169,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 def test_start_pin_look_and_stop_in_order(engine: Engine) -> None:
     engine.start(markets=3)
     views = engine.all_running()
-    assert set(views) == {"ingest", "gateway", "writer", "quoter-0", "quoter-1", "quoter-2"}
+    assert set(views) == {"guard", "ingest", "gateway", "writer", "quoter-0", "quoter-1", "quoter-2"}
     allowed = sorted(os.sched_getaffinity(0))
     for index in range(3):
         quoter = views[f"quoter-{index}"]
@@ -201,7 +201,7 @@ def test_start_pin_look_and_stop_in_order(engine: Engine) -> None:
 
     # only those with a session of their own hear the password
     heard = {line[0] for line in engine.diary() if line[-1] == "secret=True"}
-    assert heard == {"ingest", "gateway"}
+    assert heard == {"guard", "ingest", "gateway"}
 
     everyone = engine.descendants()
     code, output = engine.finish()
@@ -209,7 +209,7 @@ def test_start_pin_look_and_stop_in_order(engine: Engine) -> None:
     assert gone(everyone)
     stops = [line[0] for line in engine.diary() if line[2] == "stop"]
     assert sorted(stops[:3]) == ["quoter-0", "quoter-1", "quoter-2"]
-    assert stops[3:] == ["gateway", "ingest", "writer"]
+    assert stops[3:] == ["gateway", "guard", "ingest", "writer"]
     assert {line[3] for line in engine.diary() if line[2] == "stop"} == {f"kill={lib.KILL_STOPPING}"}
     assert rundir.read_info(engine.run_dir).pid == info.pid, "a configured directory stays"
 
@@ -351,7 +351,7 @@ def test_nothing_outlives_a_killed_supervisor(engine: Engine) -> None:
     engine.start()
     engine.all_running()
     everyone = engine.descendants()
-    assert len(everyone) == 5
+    assert len(everyone) == 6
     engine.finish(signal.SIGKILL)
     until(lambda: gone(everyone), "the children to go")
     with pytest.raises(rundir.RunDirError, match="no engine answers here"):
@@ -373,7 +373,7 @@ def test_what_does_not_stop_is_killed_and_named(engine: Engine) -> None:
     assert code == EXIT_UNCLEAN
     assert "quoter-0 did not stop within 500 ms" in output
     assert gone(everyone)
-    assert [line[0] for line in engine.diary() if line[2] == "stop"][-3:] == ["gateway", "ingest", "writer"]
+    assert [line[0] for line in engine.diary() if line[2] == "stop"][-4:] == ["gateway", "guard", "ingest", "writer"]
 
 
 def test_a_gateway_that_dies_while_stopping_is_brought_back_to_sweep(engine: Engine) -> None:

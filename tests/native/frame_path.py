@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -192,6 +193,7 @@ class FramePath:
             row_index=lib.PROCESS_INGEST,
             row_epoch=1,
             bells={},
+            parent_pid=os.getppid(),
         )
         self._ingest = StrictIngest(process, "")
         self._feed = self._ingest.feeds[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Stream:
             row_index=lib.PROCESS_INGEST,
             row_epoch=1,
             bells={},
+            parent_pid=os.getppid(),
         )
         ingest = Ingest(proc, "")
         self._listener = BookListener(ingest, ingest.feeds[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Desk:
             row_index=lib.PROCESS_GATEWAY,
             row_epoch=1,
             bells={},
+            parent_pid=os.getppid(),
         )
         self.market = GatewayMarket(self.arena, 0, now_mono_ns=0)
         self.reports = WorkerReports(self.proc, 0)

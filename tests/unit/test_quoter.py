@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Venue:
             row_index=row,
             row_epoch=1,
             bells={},
+            parent_pid=os.getppid(),
         )
         return Quoter(proc, self.clock)
 
