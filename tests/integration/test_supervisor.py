@@ -373,7 +373,8 @@ def test_what_does_not_stop_is_killed_and_named(engine: Engine) -> None:
     assert code == EXIT_UNCLEAN
     assert "quoter-0 did not stop within 500 ms" in output
     assert gone(everyone)
-    assert [line[0] for line in engine.diary() if line[2] == "stop"][-4:] == ["gateway", "guard", "ingest", "writer"]
+    stops = [line[0] for line in engine.diary() if line[2] == "stop"]
+    assert stops[-4:] == ["gateway", "guard", "ingest", "writer"]
 
 
 def test_a_gateway_that_dies_while_stopping_is_brought_back_to_sweep(engine: Engine) -> None:
