@@ -173,6 +173,7 @@ enum { BOOK_LEVEL = 1, BOOK_GENERATION = 2, BOOK_TRADE = 3, BOOK_LINK = 4, BOOK_
 enum { BOOK_EVENT_END = 1 };                             /* flags: last slot of one venue message */
 enum { GENERATION_INVALID = 0, GENERATION_VALID = 1 };   /* status of GENERATION */
 enum { LINK_DOWN = 0, LINK_UP = 1 };                     /* status of LINK */
+enum { ORACLE_FAILED = 0, ORACLE_VALUE = 1, ORACLE_WITHDRAWN = 2 }; /* status of ORACLE: only VALUE has a price */
 
 /* What flows ingest -> quoter. 56 bytes: the payload of one broadcast slot. */
 typedef struct {
@@ -182,7 +183,7 @@ typedef struct {
     uint32_t generation;
     int32_t price_ticks;     /* LEVEL, TRADE, ORACLE */
     uint8_t side;            /* LEVEL: book side; TRADE: aggressor's book side */
-    uint8_t status;          /* GENERATION, LINK */
+    uint8_t status;          /* GENERATION, LINK, ORACLE */
     uint16_t reserved;
     int64_t size_lots;       /* LEVEL: new total; TRADE: quantity */
     int64_t venue_sequence;
@@ -343,9 +344,16 @@ typedef struct {
     int64_t reserved[21];
 } market_rules_record_t;
 
-enum { COMMAND_START = 1, COMMAND_STOP = 2, COMMAND_FUND = 3, COMMAND_WITHDRAW = 4, COMMAND_RESUME = 5 };
+enum {
+    COMMAND_START = 1,
+    COMMAND_STOP = 2,
+    COMMAND_FUND = 3,
+    COMMAND_WITHDRAW = 4,
+    COMMAND_RESUME = 5,
+    COMMAND_ORACLE = 6, /* to ingest: amount_cents = the operator's price, 0 = none any more; until_unix_ms, set_unix_ms */
+};
 
-/* What flows control -> supervisor, gateway, quoters. 248 bytes. */
+/* What flows control -> supervisor, ingest, gateway, quoters. 248 bytes. */
 typedef struct {
     uint8_t kind;
     uint8_t mode;
@@ -355,7 +363,9 @@ typedef struct {
     int64_t amount_cents;
     int64_t mono_ns;
     char reason[VENUE_ID_BYTES];
-    int64_t padding[19];
+    int64_t set_unix_ms;   /* ORACLE: when the operator said so */
+    int64_t until_unix_ms; /* ORACLE: from then on there is no value */
+    int64_t padding[17];
 } command_record_t;
 
 typedef struct {

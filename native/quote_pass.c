@@ -31,6 +31,34 @@ static void on_link(quote_market_t *market, const book_event_t *event) {
     market->news |= PASS_LINK;
 }
 
+static void forget_oracle(oracle_view_t *oracle) {
+    oracle->price_ticks = oracle->last_ticks = oracle->previous_ticks = ORACLE_NO_PRICE;
+    oracle->unix_ms = oracle->recv_mono_ns = 0;
+}
+
+void quote_market_init(quote_market_t *market) { forget_oracle(&market->oracle); }
+
+static void on_oracle(quote_market_t *market, const book_event_t *event) {
+    oracle_view_t *oracle = &market->oracle;
+    market->news |= PASS_ORACLE;
+    if (event->status == ORACLE_VALUE && event->price_ticks > 0 && event->price_ticks < (int32_t)market->tick_count) {
+        oracle->updates += 1;
+        if (oracle->last_ticks != ORACLE_NO_PRICE) {
+            int32_t move = event->price_ticks - oracle->last_ticks;
+            if (move != 0) oracle->previous_ticks = oracle->last_ticks;
+            if (move > oracle->rise_ticks) oracle->rise_ticks = move;
+            if (-move > oracle->fall_ticks) oracle->fall_ticks = -move;
+        }
+        oracle->price_ticks = oracle->last_ticks = event->price_ticks;
+        oracle->unix_ms = event->venue_unix_ns / 1000000;
+        oracle->recv_mono_ns = event->recv_mono_ns;
+        return;
+    }
+    oracle->failures += 1;
+    oracle->price_ticks = ORACLE_NO_PRICE;
+    if (event->status == ORACLE_WITHDRAWN) forget_oracle(oracle);
+}
+
 static void on_generation(quote_market_t *market, const book_event_t *event) {
     if (event->status != GENERATION_VALID) {
         market->generation = event->generation;
@@ -58,12 +86,17 @@ static void on_trade(quote_market_t *market, const book_event_t *event, int64_t 
     market->trade_count += 1;
     market->last_trade_price_ticks = event->price_ticks;
     market->news |= PASS_TRADE;
+    (void)tape_append(market->tape, unix_ms, event->price_ticks, event->side, event->size_lots);
     if (market->params == NULL) return;
     int32_t price_e4 = price_grid_tick_to_price_e4(&market->book->grid, event->price_ticks);
     (void)quote_on_trade(market->trades, market->params, price_e4, event->side, unix_ms);
 }
 
 static void on_event(quote_market_t *market, const book_event_t *event, uint64_t position, int64_t unix_ms) {
+    if (event->kind == BOOK_ORACLE) { /* another venue's word: it says nothing of this feed */
+        on_oracle(market, event);
+        return;
+    }
     market->link_mono_ns = event->recv_mono_ns;
     if (event->kind == BOOK_LINK) {
         on_link(market, event);
@@ -79,6 +112,7 @@ static void on_event(quote_market_t *market, const book_event_t *event, uint64_t
         }
     }
     if ((event->flags & BOOK_EVENT_END) == 0) return;
+    feed_delay_add(&market->delay, event->venue_unix_ns, event->recv_mono_ns);
     if (event->kind != BOOK_TRADE) market->messages += 1;
     if (market->batch_recv_ns == 0) market->batch_recv_ns = event->recv_mono_ns;
     market->trigger_recv_ns = event->recv_mono_ns;
@@ -110,6 +144,7 @@ static void reload_all(quote_worker_t *worker) {
 /* An event that happened before this worker looked: it changes the ladder and nothing else. */
 static void catch_up(quote_market_t *market, const book_event_t *event, uint64_t position) {
     if (event->kind == BOOK_LINK) on_link(market, event);
+    if (event->kind == BOOK_ORACLE) on_oracle(market, event);
     if (position < market->image_position) return;
     if (event->kind == BOOK_LEVEL) (void)on_level(market, event);
     if (event->kind == BOOK_GENERATION) on_generation(market, event);

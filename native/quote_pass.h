@@ -11,9 +11,11 @@
 #define COREQUOTE_QUOTE_PASS_H
 
 #ifndef CFFI_CDEF
+#include "feed_delay.h"
 #include "orderbook.h"
 #include "quote.h"
 #include "ring.h"
+#include "trade_tape.h"
 #endif
 
 enum {
@@ -25,7 +27,26 @@ enum {
     PASS_BOOK = 4,     /* the book changed */
     PASS_VALIDITY = 8, /* the book became valid or invalid */
     PASS_LINK = 16,    /* a LINK event arrived */
+    PASS_ORACLE = 32,  /* the oracle gave a value, failed, or withdrew its value */
 };
+
+enum { ORACLE_NO_PRICE = -1 };
+
+/* What the market's oracle said (market-making 3.1, 5.3). "No value" is ORACLE_NO_PRICE, never a price. An oracle that
+ * fails (ORACLE_FAILED) has no value now, and what it last said grows old; one that withdraws its value (ORACLE_WITHDRAWN)
+ * has never said anything. Whether an old value still counts is policy. */
+typedef struct {
+    int32_t price_ticks;    /* the newest word; ORACLE_NO_PRICE when it was "no value" */
+    int32_t last_ticks;     /* the newest value, whatever came after it */
+    int32_t previous_ticks; /* the last value that differed from last_ticks */
+    int32_t rise_ticks;     /* largest move up from one value to the next since the caller cleared it (gap, 5.3) */
+    int32_t fall_ticks;     /* largest move down, as a positive number; cleared by the caller */
+    uint32_t reserved;
+    int64_t unix_ms;        /* venue time of last_ticks; 0 without one */
+    int64_t recv_mono_ns;   /* when last_ticks arrived, or was confirmed; 0 without one */
+    uint64_t updates;       /* values that arrived, confirmations of the same price among them */
+    uint64_t failures;      /* times there was none */
+} oracle_view_t;
 
 /* One market as this worker carries it. Pointers are the worker's own memory, except the arena's
  * images and histogram. */
@@ -35,6 +56,7 @@ typedef struct {
     quote_trades_t *trades;
     quote_inputs_t *inputs;
     quote_output_t *output;
+    trade_tape_t *tape;
     const book_image_t *images;
     histogram_t *tick_to_quote_ns;
     int64_t *levels;              /* scratch: 2 * tick_count */
@@ -51,6 +73,8 @@ typedef struct {
     int64_t link_mono_ns;         /* when the last book or link event came */
     uint64_t messages, deltas, trade_count, generations;
     int64_t last_trade_price_ticks;
+    oracle_view_t oracle;         /* set up by quote_market_init() */
+    feed_delay_t delay;
 } quote_market_t;
 
 /* A worker: its place in the book ring and its markets. One argument instead of seven, because every argument costs
@@ -63,6 +87,9 @@ typedef struct {
     uint32_t market_count;
     uint32_t news_count;       /* market slots with news after a pass: news_slots[0 .. news_count - 1] */
 } quote_worker_t;
+
+/* Before anything else: an oracle that has said nothing. The caller has zeroed the rest and filled the pointers. */
+void quote_market_init(quote_market_t *market);
 
 /* Drains at most PASS_BATCH_EVENTS and decides for every market a message ended on. Returns events consumed. */
 uint32_t quote_pass(quote_worker_t *worker, int64_t unix_ms);

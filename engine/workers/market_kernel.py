@@ -13,12 +13,19 @@ from engine.events import Side
 from engine.quoting import horizon
 from engine.quoting.inventory import Stock
 from engine.quoting.pricing import MarketTerms, native_params, price_params
+from engine.workers.clock import Clock
+from engine.workers.trade_tape import TradeTape
 
 CENTS_GRID_TICKS: Final = 101
+_NS_PER_MS: Final = 1_000_000
 
 
 class MarketKernel:
-    """Owns the memory behind one ``quote_market_t``. ``fair`` and ``target`` are views of the last result."""
+    """Owns the memory behind one ``quote_market_t``.
+
+    ``fair`` and ``target`` are views of the last result, ``oracle`` of what the oracle said
+    (``oracle_view_t``), ``tape`` of the market's recent trades.
+    """
 
     def __init__(self, market_row: Any) -> None:
         grid = ffi.new("price_grid_t *")
@@ -33,6 +40,7 @@ class MarketKernel:
         self.trades: Any = ffi.new("quote_trades_t *")
         self.inputs: Any = ffi.new("quote_inputs_t *")
         self._output = ffi.new("quote_output_t *")
+        self.tape = TradeTape()
         self._params: Any = ffi.NULL
         self.fair: Any = self._output.fair
         self.target: Any = self._output.target
@@ -41,11 +49,14 @@ class MarketKernel:
         native.trades = self.trades
         native.inputs = self.inputs
         native.output = self._output
+        native.tape = self.tape.native
         native.images = market_row.images
         native.tick_to_quote_ns = ffi.addressof(market_row, "tick_to_quote_ns")
         native.levels = self._levels
         native.tick_count = CENTS_GRID_TICKS
+        lib.quote_market_init(native)
         self.native: Any = native
+        self.oracle: Any = native.oracle
 
     def set_rules(self, quote: QuoteConfig, rules: Any, started_at_ms: int) -> None:
         """Takes the market's own terms (``market_rules_record_t``): prices can be computed from here on.
@@ -92,6 +103,15 @@ class MarketKernel:
     def compute(self, unix_ms: int) -> None:
         """Recomputes the target for timers and changed inputs; messages do so by themselves."""
         lib.quote_market_compute(self.native, unix_ms)
+
+    def feed_latency_ms(self, clock: Clock) -> float | None:
+        """Venue time against arrival, the median of the last 20 messages (§5.3 LATENCY); None with fewer."""
+        delay = self.native.delay
+        if delay.count < lib.FEED_DELAY_MESSAGES:
+            return None
+        unix_minus_mono_ns = clock.unix_ms * _NS_PER_MS - clock.mono_ns
+        pointer = ffi.addressof(self.native, "delay")
+        return float(lib.feed_delay_median_ns(pointer, unix_minus_mono_ns) / _NS_PER_MS)
 
     @property
     def ready(self) -> bool:

@@ -52,6 +52,7 @@ typedef struct {
     broadcast_cursor_t cursors[2];
     orderbook_t *book;
     quote_state_t quote;
+    trade_tape_t tape;
     quote_market_t native;
     quote_market_t *markets[MARKETS];
 } target_t;
@@ -80,9 +81,10 @@ static void target_reset(void) {
     orderbook_clear(target.book);
     market_slot_t *market = arena_market(target.arena, 1);
     target.native = (quote_market_t){.book = target.book, .params = &target.quote.params, .trades = &target.quote.trades,
-                                     .inputs = &target.quote.inputs, .output = &target.quote.output,
+                                     .inputs = &target.quote.inputs, .output = &target.quote.output, .tape = &target.tape,
                                      .images = market->images, .tick_to_quote_ns = &market->tick_to_quote_ns,
                                      .levels = target.native.levels, .tick_count = TICKS};
+    quote_market_init(&target.native);
     target.markets[1] = &target.native;
 }
 
@@ -110,13 +112,14 @@ static uint64_t *reachable(uint8_t where, uint64_t *word_count) {
 static void publish_event(const uint8_t *operation, uint64_t value) {
     book_event_t event = {.market_slot = 1, .kind = operation[2], .flags = operation[3], .generation = operation[4],
                           .price_ticks = operation[5], .side = operation[6] % 3, .status = operation[6] / 3 % 3,
-                          .size_lots = operation[7], .recv_mono_ns = 1};
-    switch (operation[1] % 6) {
+                          .size_lots = operation[7], .venue_unix_ns = 1, .recv_mono_ns = 1};
+    switch (operation[1] % 7) {
     case 0: event.price_ticks = (int32_t)value; break;
     case 1: event.size_lots = (int64_t)value; break;
     case 2: event.recv_mono_ns = (int64_t)value; break;
     case 3: event.venue_sequence = (int64_t)value; break;
     case 4: event.market_slot = (uint16_t)value; break;
+    case 5: event.venue_unix_ns = (int64_t)value; break;
     default: event.side = (uint8_t)value;
     }
     (void)broadcast_publish(arena_book_ring(target.arena, 0), BOOK_RING_SLOTS, TOKEN, &event, 1);
@@ -195,6 +198,11 @@ static void quote(const uint8_t *operation) {
     CHECK(worker.news_count <= MARKETS);
     for (uint32_t i = 0; i < worker.news_count; i++) CHECK(news[i] == 1);
     if (operation[1] & 2) target.native.news = 0;
+    tape_window_t window;
+    tape_window(&target.tape, 0, UINT64_MAX, &window);
+    CHECK(window.trades <= TAPE_TRADES && window.sell_lots <= window.lots && window.price_min_ticks <= window.price_max_ticks);
+    CHECK(target.native.oracle.price_ticks >= ORACLE_NO_PRICE && target.native.oracle.price_ticks < TICKS);
+    (void)feed_delay_median_ns(&target.native.delay, 1);
     CHECK(orderbook_check(target.book) == 0);
 }
 
