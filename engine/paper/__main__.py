@@ -10,6 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from engine.paper.config import EXIT_CONFIG, ConfigError, PaperConfig, Secrets, load_config
+from engine.paper.dialect import DialectName
 from engine.paper.lifetime import bind_to_parent
 from engine.paper.limits import LimitProfile
 from engine.paper.migration import MigrationRefusedError, migrate
@@ -38,6 +39,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         type=LimitProfile,
         choices=list(LimitProfile),
         help="rate-limit profile (default contract)",
+    )
+    parser.add_argument(
+        "--dialect",
+        type=DialectName,
+        choices=list(DialectName),
+        help="how it speaks: as the contract says (the default) or like the platform as it was built, to "
+        "test a client against both",
     )
     parser.add_argument(
         "--snapshot-interval-ms", type=int, metavar="N", help="how often book streams repeat the snapshot"
@@ -73,6 +81,8 @@ def _configure(options: argparse.Namespace) -> PaperConfig:
     config = load_config(options.config) if options.config is not None else PaperConfig()
     if options.limits is not None:
         config = replace(config, limits=options.limits)
+    if options.dialect is not None:
+        config = replace(config, dialect=options.dialect)
     if options.snapshot_interval_ms is not None:
         if not 100 <= options.snapshot_interval_ms <= 3_600_000:
             raise ConfigError(

@@ -3,19 +3,19 @@
 import logging
 from typing import Any, Final
 
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 
 from engine.paper.desk import Desk, Web
-from engine.paper.envelope import Answer, failed, ok
+from engine.paper.envelope import Answer, ok
 from engine.paper.openapi import CompletedJson
-from engine.paper.refusal import Code
 from engine.paper.routes_account import account_routes
 from engine.paper.routes_admin import admin_routes
 from engine.paper.routes_trading import amm_routes, history_routes, market_routes, order_routes
 from engine.paper.views import Empty
 
+AnyRequest = Request[Any, Any, Any]
 BODY_BYTES_MAX: Final = 64 * 1024
 _LOG: Final = logging.getLogger("engine.paper")
 
@@ -38,31 +38,32 @@ def build_app(desk: Desk) -> Litestar:
             *admin_routes(desk),
         ],
     )
+
+    def answer_http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:  # noqa: ARG001
+        """Errors the framework finds before a route runs: unknown path, wrong method, oversized body."""
+        return _framed(desk.dialect.unroutable(error.status_code, error.detail))
+
+    def answer_bug(request: AnyRequest, error: Exception) -> Response[bytes]:
+        """Anything unforeseen: logged with its trace, answered without it."""
+        _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return _framed(desk.dialect.broke())
+
     return Litestar(
         route_handlers=[health, api],
-        exception_handlers={HTTPException: _answer_http_error, Exception: _answer_bug},
+        exception_handlers={HTTPException: answer_http_error, Exception: answer_bug},
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="corequote paper exchange",
             version="1",
             path="/schema",
-            render_plugins=[CompletedJson()],
+            render_plugins=[CompletedJson(desk.dialect.faults)],
         ),
     )
 
 
-def _answer_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:  # noqa: ARG001
-    """Errors the framework finds before a route runs: unknown path, wrong method, oversized body."""
-    return _framed(failed(error.status_code, error.status_code, error.detail))
-
-
-def _answer_bug(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Anything unforeseen: logged with its trace, answered without it."""
-    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _framed(failed(500, Code.INTERNAL, "internal error"))
-
-
 def _framed(answer: Answer) -> Response[bytes]:
     # The framework's error path takes only its own response type.
-    return Response(answer.body, status_code=answer.status, media_type=MediaType.JSON)
+    return Response(
+        answer.body, status_code=answer.status, headers={"content-type": answer.content_type.decode()}
+    )

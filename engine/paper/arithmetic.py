@@ -4,6 +4,7 @@ The engine computes the same figures for itself in its own package. The two are 
 the exchange is what the engine is checked against, so neither may inherit the other's mistake.
 """
 
+from enum import Enum
 from typing import Final
 
 from engine.paper.model import PAIR_CENTS, AssetType, BookType, Direction, Scenario, Side
@@ -34,6 +35,20 @@ SCENARIO: Final = {
 """(buying book type, selling book type) -> scenario (5.3)."""
 
 SHARES_OF: Final = {Side.YES: AssetType.YES_SHARES, Side.NO: AssetType.NO_SHARES}
+
+
+class FeeRule(Enum):
+    """Whom a fill charges."""
+
+    BOTH_SIDES = "maker and taker"
+    TAKER_UNLESS_BUYING_NO = "the taker alone, and not if it buys NO"
+
+
+def charged_bps(rule: FeeRule, bps: int, *, takes: bool, taker_type: BookType) -> int:
+    """An order's fee rate ``bps`` as ``rule`` leaves it; ``taker_type`` is the taking order's kind."""
+    if rule is FeeRule.BOTH_SIDES:
+        return bps
+    return bps if takes and taker_type is not BookType.SYNTHETIC_SELL else 0
 
 
 def book_price_cents(side: Side, price_cents: int) -> int:

@@ -5,7 +5,7 @@ All functions work on a :class:`~engine.paper.draft.Draft` and know nothing of q
 
 from msgspec.structs import replace
 
-from engine.paper.arithmetic import SCENARIO, fee_cents, released_cost_cents, target_freeze_cents
+from engine.paper.arithmetic import SCENARIO, charged_bps, fee_cents, released_cost_cents, target_freeze_cents
 from engine.paper.draft import Draft, Reference
 from engine.paper.effects import OrderEventKind
 from engine.paper.model import (
@@ -106,7 +106,13 @@ def fill(draft: Draft, taker: Order, maker: Order, quantity: int) -> Order:
                 continue
             user_price_cents = price_cents if order.original_side is Side.YES else PAIR_CENTS - price_cents
             value_cents = user_price_cents * quantity
-            fee = fee_cents(value_cents, market.taker_fee_bps if order is taker else market.maker_fee_bps)
+            bps = charged_bps(
+                draft.fee_rule,
+                market.taker_fee_bps if order is taker else market.maker_fee_bps,
+                takes=order is taker,
+                taker_type=taker.book_type,
+            )
+            fee = fee_cents(value_cents, bps)
             if closing:
                 cost_cents = release_shares(
                     draft, order.user_id, order.original_side, quantity, promised=True

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from engine.paper.arithmetic import FeeRule
 from engine.paper.model import (
     CancelScope,
     Direction,
@@ -104,6 +105,7 @@ class ResolveMarket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     market_id: str
     resolution: Resolution
     settle: bool
+    halted_too: bool = True
 
 
 class SettleMarket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -117,6 +119,7 @@ class PlaceOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     user_id: str
     terms: OrderTerms
+    fee_rule: FeeRule = FeeRule.BOTH_SIDES
 
 
 class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -127,11 +130,16 @@ class CancelOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReplaceOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Swap one order of the market maker for another in one transaction."""
+    """Swap one order of the market maker for another in one transaction.
+
+    ``cancels_partly_filled``: refusing because the old order is partly filled cancels what is left of it.
+    """
 
     user_id: str
     old_order_id: str
     terms: OrderTerms
+    fee_rule: FeeRule = FeeRule.BOTH_SIDES
+    cancels_partly_filled: bool = True
 
 
 class BatchCancel(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from engine.paper.dialect import DialectName
 from engine.paper.limits import LimitProfile
 from engine.paper.model import MarketStatus
 
@@ -92,8 +93,10 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Usernames that may use /admin (D15)."""
     exempt_users: tuple[str, ...] = ()
     """Usernames no rate limit applies to, such as simulated traders."""
+    dialect: DialectName = DialectName.CONTRACT
+    """How it speaks: contract, or as-built like the running platform (section 2.8)."""
     limits: LimitProfile = LimitProfile.CONTRACT
-    """Rate-limit profile: contract, jwt_mvp or off (section 1.7)."""
+    """Rate-limit profile: contract, jwt_mvp or off (section 1.7); as-built there is none."""
     snapshot_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     """How often a book stream repeats its snapshot, milliseconds."""
     password_hash_rounds: Annotated[int, msgspec.Meta(ge=4, le=16)] = 10

@@ -9,7 +9,8 @@ from litestar import Request
 from litestar.datastructures import State as AppState
 
 from engine.paper.config import PaperConfig
-from engine.paper.envelope import Answer, refused
+from engine.paper.dialect import DIALECTS
+from engine.paper.envelope import Answer
 from engine.paper.exchange import Exchange
 from engine.paper.limits import AMM_ORDERS_PER_MINUTE, PER_MINUTE, FixedWindows, LimitClass, LimitProfile
 from engine.paper.model import AMM_USER_ID
@@ -32,9 +33,23 @@ class Desk:
         self.exchange: Final = exchange
         self.tokens: Final = tokens
         self.config: Final = config
+        self.dialect: Final = DIALECTS[config.dialect]
+        self._limits: Final = config.limits if self.dialect.limits_rates else LimitProfile.OFF
         self._windows: Final = windows
         self._admins: Final = frozenset(config.admin_users)
         self._exempt: Final = frozenset(config.exempt_users)
+
+    def answering(self, handler: Handler) -> Handler:
+        """Let a route raise its refusals; they become answers here, not in the framework's slow path."""
+
+        @functools.wraps(handler)
+        async def answer(request: Web) -> Answer:
+            try:
+                return await handler(request)
+            except Refusal as refusal:
+                return self.dialect.refused(refusal)
+
+        return answer
 
     # -- who ---------------------------------------------------------------------------------------------
 
@@ -84,7 +99,7 @@ class Desk:
         """Count a login, registration or refresh by address; loopback is exempt."""
         client = request.scope.get("client")
         host = client[0] if client else ""
-        if self.config.limits is LimitProfile.OFF or host in _LOOPBACK:
+        if self._limits is LimitProfile.OFF or host in _LOOPBACK:
             return
         self._windows.count(LimitClass.LOGIN, host, PER_MINUTE[LimitClass.LOGIN])
 
@@ -94,11 +109,11 @@ class Desk:
 
     def count_replace(self, market_id: str) -> None:
         """Count a replace of the market maker; by market and apart from its orders."""
-        if self.config.limits is not LimitProfile.OFF:
+        if self._limits is not LimitProfile.OFF:
             self._windows.count(LimitClass.REPLACE, market_id, PER_MINUTE[LimitClass.REPLACE])
 
     def _count(self, limit_class: LimitClass, caller: Caller) -> None:
-        profile = self.config.limits
+        profile = self._limits
         if profile is LimitProfile.OFF:
             return
         limit = PER_MINUTE[limit_class]
@@ -119,16 +134,3 @@ async def read_body(request: Web, decoder: msgspec.json.Decoder[BodyType]) -> Bo
         return decoder.decode(await request.body())
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Refusal(Code.BAD_REQUEST, f"body: {error}") from error
-
-
-def answering(handler: Handler) -> Handler:
-    """Let a route raise its refusals; they become answers here rather than in the framework's slow path."""
-
-    @functools.wraps(handler)
-    async def answer(request: Web) -> Answer:
-        try:
-            return await handler(request)
-        except Refusal as refusal:
-            return refused(refusal)
-
-    return answer

@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from engine.paper.arithmetic import FeeRule
 from engine.paper.effects import Effects, OrderEvent, OrderEventKind
 from engine.paper.model import (
     PAIR_CENTS,
@@ -71,9 +72,16 @@ class Reference:
 class Draft:
     """One transaction in the making. ``at`` is the command's wall time, the only clock it sees."""
 
-    def __init__(self, state: State, at: datetime, market: Market | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        at: datetime,
+        market: Market | None = None,
+        fee_rule: FeeRule = FeeRule.BOTH_SIDES,
+    ) -> None:
         self.state: Final = state
         self.at: Final = at
+        self.fee_rule: Final = fee_rule
         self._market: Market | None = market
         self._pool: Pool | None = None
         self._next_id = state.next_id

@@ -3,15 +3,18 @@
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 
-from engine.paper.refusal import HTTP_STATUS, Refusal
+from engine.paper.refusal import RefusalData
 
 _ENCODER: Final = msgspec.json.Encoder()
-_CONTENT_TYPE: Final = (b"content-type", b"application/json")
+_JSON: Final = b"application/json"
+
+
+RequestId = Annotated[str, msgspec.Meta(pattern="^req_[0-9a-f]{12}$")]
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -21,41 +24,68 @@ class Envelope(msgspec.Struct, frozen=True):
     message: str
     data: msgspec.Struct | None
     timestamp: datetime
-    request_id: str
+    request_id: RequestId
+
+
+class ErrorEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    """The envelope as errors fill it, for the description; ``code`` is one of section 1.6."""
+
+    code: Annotated[int, msgspec.Meta(ge=400, le=9999)]
+    message: Annotated[str, msgspec.Meta(min_length=1)]
+    data: RefusalData | None
+    timestamp: datetime
+    request_id: RequestId
 
 
 class Answer:
     """A finished response, itself a small ASGI application."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "content_type", "headers", "status")
 
-    def __init__(self, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        content_type: bytes = _JSON,
+    ) -> None:
         self.status: Final = status
         self.body: Final = body
+        self.content_type: Final = content_type
         self.headers: Final = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         """Send head and body."""
         length = (b"content-length", str(len(self.body)).encode())
-        headers = [_CONTENT_TYPE, length, *self.headers]
+        headers = [(b"content-type", self.content_type), length, *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
 
 def ok(data: msgspec.Struct | None, status: int = 200) -> Answer:
-    """A success with ``data``."""
+    """A success with ``data``, in the envelope."""
     return Answer(status, _encode(0, "success", data))
 
 
-def refused(refusal: Refusal) -> Answer:
-    """A refusal under its code and HTTP status."""
-    headers = getattr(refusal, "headers", ())
-    return Answer(HTTP_STATUS[refusal.code], _encode(refusal.code, refusal.message, refusal.data), headers)
+def enveloped_error(
+    status: int,
+    code: int,
+    message: str,
+    data: RefusalData | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Answer:
+    """An error in the envelope."""
+    return Answer(status, _encode(code, message, data), headers)
 
 
-def failed(status: int, code: int, message: str) -> Answer:
-    """An error that no part of the exchange raised itself: unknown route, broken request, internal."""
-    return Answer(status, _encode(code, message, None))
+def bare(data: msgspec.Struct, status: int = 200) -> Answer:
+    """``data`` as the whole body."""
+    return Answer(status, _ENCODER.encode(data))
+
+
+def text(body: str, status: int) -> Answer:
+    """A body that is no JSON at all."""
+    return Answer(status, body.encode(), content_type=b"text/plain; charset=utf-8")
 
 
 def _encode(code: int, message: str, data: msgspec.Struct | None) -> bytes:

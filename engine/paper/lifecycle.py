@@ -99,7 +99,8 @@ def halt(state: State, command: HaltMarket, at: datetime) -> Decision:
 def resolve(state: State, command: ResolveMarket, at: datetime) -> Decision:
     """Fix the outcome and cancel all live orders; pay out in the same transaction unless told to wait."""
     market = _known_market(state, command.market_id)
-    if market.status not in RESOLVABLE:
+    halted = market.status is MarketStatus.HALTED
+    if market.status not in RESOLVABLE or (halted and not command.halted_too):
         raise Refusal(Code.MARKET_STATE_FORBIDS, f"market {market.id} is {market.status}")
     draft = Draft(state, at, market)
     live_ids = state.books[market.id].order_ids()

@@ -43,7 +43,7 @@ class TooManyRequests(Refusal):
     def __init__(self, limit: int, reset_unix: int, now_unix: float) -> None:
         wait_seconds = max(1, int(reset_unix - now_unix) + 1)
         super().__init__(Code.RATE_LIMITED, f"limit of {limit} requests per minute reached")
-        self.headers: Final = [
+        self.headers = [
             (b"retry-after", str(wait_seconds).encode()),
             (b"x-ratelimit-limit", str(limit).encode()),
             (b"x-ratelimit-remaining", b"0"),

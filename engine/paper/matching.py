@@ -48,7 +48,7 @@ def place(state: State, command: PlaceOrder, at: datetime) -> Decision:
     if replay is not None:
         return Decision(None, replay)
     market = _checked_market(state, command.user_id, command.terms)
-    draft = Draft(state, at, market)
+    draft = Draft(state, at, market, command.fee_rule)
     placed = _place(draft, command.user_id, command.terms)
     return Decision(draft.effects(), placed)
 
@@ -82,7 +82,9 @@ def replace_order(state: State, command: ReplaceOrder, at: datetime) -> Decision
         )
     _check_replaceable(old, command)
     market = _checked_market(state, command.user_id, command.terms)
-    draft = Draft(state, at, market)
+    if old.filled_quantity and not command.cancels_partly_filled:
+        raise Refusal(Code.REPLACE_PARTLY_FILLED, f"old order {old.id} is partly filled; nothing was done")
+    draft = Draft(state, at, market, command.fee_rule)
     cancelled = cancel_in(draft, old, CancelReason.REPLACED)
     if old.filled_quantity:
         _net_after_cancel(draft, old)

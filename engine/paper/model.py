@@ -310,6 +310,11 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     no: Holding
     updated_at: datetime
 
+    @classmethod
+    def none(cls, user_id: str, market_id: str, at: datetime) -> "Position":
+        """The position of somebody who never held anything."""
+        return cls(user_id=user_id, market_id=market_id, yes=Holding(), no=Holding(), updated_at=at)
+
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One movement of an account's available cash, append only.

@@ -4,6 +4,7 @@ Routes read their bodies with strict typed decoders of their own, which Litestar
 ``opt`` what those are (:func:`told`), and the description is completed from that, once.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,56 +16,56 @@ from engine.paper.envelope import Envelope
 
 _REFS: Final = "#/components/schemas/{name}"
 _TOLD: Final = "told"
-_ERRORS: Final = {
-    "400": "malformed request (code 400)",
-    "401": "token missing or refused (code 401), or bad credentials (1003, 1005)",
-    "403": "not allowed (codes 403, 6004, 6009)",
-    "404": "unknown (codes 404, 3001, 4004, 6002)",
-    "405": "method not allowed (code 405)",
-    "409": "key or name already used (codes 409, 1001, 1002, 4005, 6006, 6007)",
-    "413": "body too large (code 413)",
-    "422": "business refusal (codes 1004, 2001 to 2002, 3002 to 3004, 4001 to 4006, 5001, 6001 to 6008)",
-    "429": "rate limit (code 9001)",
-    "500": "internal error (code 9002)",
-}
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """An error status any route may answer: its meaning and the types of its body; none means plain text."""
+
+    status: int
+    meaning: str
+    bodies: tuple[Any, ...]
 
 
 class Told(msgspec.Struct, frozen=True):
     """Types of one route: its body, its query, the data it answers, and the statuses of success."""
 
-    answer: type[msgspec.Struct]
+    answer: Any
     body: type[msgspec.Struct] | None
     query: type[msgspec.Struct] | None
     statuses: tuple[int, ...]
+    enveloped: bool
 
 
 def told(
-    answer: type[msgspec.Struct],
+    answer: Any,
     *statuses: int,
     body: type[msgspec.Struct] | None = None,
     query: type[msgspec.Struct] | None = None,
+    enveloped: bool = True,
 ) -> dict[str, Any]:
     """The ``opt`` of a route handler; success is 200 unless other statuses are named."""
-    return {_TOLD: Told(answer, body, query, statuses or (200,))}
+    return {_TOLD: Told(answer, body, query, statuses or (200,), enveloped)}
 
 
 class CompletedJson(JsonRenderPlugin):
     """Serves the completed description as JSON."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__(path=["/openapi.json", "/"])
+        self._faults: Final = faults
         self._rendered: bytes | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The description as bytes, made at the first request."""
         if self._rendered is None:
-            _complete(openapi_schema, [route for route in request.app.routes if isinstance(route, HTTPRoute)])
+            routes = [route for route in request.app.routes if isinstance(route, HTTPRoute)]
+            _complete(openapi_schema, routes, self._faults)
             self._rendered = msgspec.json.encode(openapi_schema)
         return self._rendered
 
 
-def _complete(document: dict[str, Any], routes: list[HTTPRoute]) -> None:
-    types: set[Any] = {Envelope}
+def _complete(document: dict[str, Any], routes: list[HTTPRoute], faults: Sequence[Fault]) -> None:
+    types: set[Any] = {Envelope, *(body for fault in faults for body in fault.bodies)}
     operations: list[tuple[dict[str, Any], Told]] = []
     for route in routes:
         for handler in route.route_handlers:
@@ -77,7 +78,7 @@ def _complete(document: dict[str, Any], routes: list[HTTPRoute]) -> None:
                 for method in handler.http_methods
                 if method != "OPTIONS"
             ]
-    ordered = sorted(types, key=lambda kind: str(kind.__name__))
+    ordered = sorted(types, key=str)
     references, schemas = msgspec.json.schema_components(
         ordered,
         schema_hook=lambda _: {"description": "any value"},
@@ -86,8 +87,19 @@ def _complete(document: dict[str, Any], routes: list[HTTPRoute]) -> None:
     reference_of = dict(zip(ordered, references, strict=True))
     document.setdefault("components", {})["schemas"] = schemas
     document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    errors = {str(fault.status): _error(fault, reference_of) for fault in faults}
     for operation, facts in operations:
         _complete_operation(operation, facts, reference_of, schemas)
+        operation["responses"] |= errors
+
+
+def _error(fault: Fault, reference_of: dict[Any, Any]) -> dict[str, Any]:
+    bodies = [reference_of[body] for body in fault.bodies]
+    if not bodies:
+        content = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = _json(bodies[0] if len(bodies) == 1 else {"anyOf": bodies})
+    return {"description": fault.meaning, "content": content}
 
 
 def _complete_operation(
@@ -102,14 +114,12 @@ def _complete_operation(
             *operation.get("parameters", []),
             *({"name": name, "in": "query", "required": False, "schema": members[name]} for name in members),
         ]
-    data = {"properties": {"data": reference_of[facts.answer]}}
-    success = {"allOf": [reference_of[Envelope], data]}
-    responses = {
+    success = reference_of[facts.answer]
+    if facts.enveloped:
+        success = {"allOf": [reference_of[Envelope], {"properties": {"code": {"const": 0}, "data": success}}]}
+    operation["responses"] = {
         str(status): {"description": "success", "content": _json(success)} for status in facts.statuses
     }
-    for status, description in _ERRORS.items():
-        responses[status] = {"description": description, "content": _json(reference_of[Envelope])}
-    operation["responses"] = responses
 
 
 def _json(schema: Any) -> dict[str, Any]:

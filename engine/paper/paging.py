@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.paper.views import PageView
+from engine.paper.views import Item, PageView
 
 Row = TypeVar("Row")
 
@@ -31,10 +31,10 @@ def page(
     rows: Iterable[Row],
     limit: int,
     row_id: Callable[[Row], str | int],
-    render: Callable[[Row], Sequence[msgspec.Struct]],
-) -> PageView:
+    render: Callable[[Row], Sequence[Item]],
+) -> PageView[Item]:
     """Render rows until ``limit`` items are reached. What one row renders to is never split over pages."""
-    items: list[object] = []
+    items: list[Item] = []
     last_id: str | int | None = None
     for row in rows:
         if len(items) >= limit:

@@ -1,5 +1,6 @@
 """What the exchange says no with: the contract's error codes and their HTTP status (section 1.6)."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Final
@@ -90,6 +91,8 @@ class RefusalData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True,
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer of the business, not an error of the program
     """A request the exchange declines. Raised before any effect exists, so nothing needs undoing."""
+
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, code: Code, message: str, data: RefusalData | None = None) -> None:
         super().__init__(message)

@@ -155,6 +155,29 @@ class ResolveBody(msgspec.Struct, frozen=True, kw_only=True):
         if self.resolution_result is None and self.outcome is None:
             raise ValueError("Object missing required field `resolution_result`")
 
+    @property
+    def named(self) -> str:
+        """The outcome as it was called."""
+        named = self.resolution_result if self.resolution_result is not None else self.outcome
+        assert named is not None
+        return named
+
+
+class BuiltResolveBody(msgspec.Struct, frozen=True, kw_only=True):
+    """POST /admin/markets/{id}/resolve as-built; settlement is never delayed."""
+
+    outcome: str
+
+    @property
+    def named(self) -> str:
+        """The outcome as it was called."""
+        return self.outcome
+
+    @property
+    def settle_delay_ms(self) -> int:
+        """How long the market stays RESOLVED."""
+        return 0
+
 
 class MarketStatusBody(msgspec.Struct, frozen=True, kw_only=True):
     """POST /admin/markets/{id}/status."""

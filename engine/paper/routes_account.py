@@ -9,7 +9,7 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 
 from engine.paper.commands import Deposit, RegisterUser, Withdraw
-from engine.paper.desk import Desk, Web, answering, read_body
+from engine.paper.desk import Desk, Web, read_body
 from engine.paper.effects import Posted, Registered
 from engine.paper.envelope import Answer, ok
 from engine.paper.model import LedgerEntry
@@ -28,7 +28,6 @@ from engine.paper.requests import (
 )
 from engine.paper.tokens import ACCESS_SECONDS, REFRESH_SECONDS, check_password, hash_password
 from engine.paper.views import (
-    BalanceView,
     DepositView,
     LedgerView,
     LoginView,
@@ -52,7 +51,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
     exchange, state = desk.exchange, desk.exchange.state
 
     @post("/auth/register", opt=told(RegisteredView, 201, body=RegisterBody))
-    @answering
+    @desk.answering
     async def register(request: Web) -> Answer:
         desk.count_login(request)
         body = await read_body(request, _REGISTER)
@@ -70,7 +69,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(RegisteredView.of(result.user), 201)
 
     @post("/auth/login", status_code=200, opt=told(LoginView, body=LoginBody))
-    @answering
+    @desk.answering
     async def login(request: Web) -> Answer:
         desk.count_login(request)
         body = await read_body(request, _LOGIN)
@@ -94,7 +93,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         )
 
     @post("/auth/refresh", status_code=200, opt=told(RefreshView, body=RefreshBody))
-    @answering
+    @desk.answering
     async def refresh(request: Web) -> Answer:
         desk.count_login(request)
         body = await read_body(request, _REFRESH)
@@ -104,14 +103,14 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         access_token = desk.tokens.issue(user_id, "access", ACCESS_SECONDS)
         return ok(RefreshView(access_token=access_token, expires_in=ACCESS_SECONDS))
 
-    @get("/account/balance", opt=told(BalanceView))
-    @answering
+    @get("/account/balance", opt=told(desk.dialect.shapes.balance))
+    @desk.answering
     async def balance(request: Web) -> Answer:
         caller = desk.reader(request)
-        return ok(BalanceView.of(state.accounts[caller.user_id]))
+        return desk.dialect.balance(state.accounts[caller.user_id])
 
     @post("/account/deposit", status_code=200, opt=told(DepositView, body=DepositBody))
-    @answering
+    @desk.answering
     async def deposit(request: Web) -> Answer:
         caller = desk.caller(request)
         body = await read_body(request, _DEPOSIT)
@@ -128,7 +127,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         )
 
     @post("/account/withdraw", status_code=200, opt=told(WithdrawView, body=WithdrawBody))
-    @answering
+    @desk.answering
     async def withdraw(request: Web) -> Answer:
         caller = desk.caller(request)
         body = await read_body(request, _WITHDRAW)
@@ -144,8 +143,8 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @get("/account/ledger", opt=told(PageView, query=LedgerQuery))
-    @answering
+    @get("/account/ledger", opt=told(PageView[LedgerView], query=LedgerQuery))
+    @desk.answering
     async def ledger(request: Web) -> Answer:
         caller = desk.reader(request)
         query = read_query(request.scope["query_string"], LedgerQuery)

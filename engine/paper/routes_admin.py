@@ -19,15 +19,16 @@ from engine.paper.commands import (
     StopAmm,
 )
 from engine.paper.config import MarketSettings
-from engine.paper.desk import Desk, Web, answering, read_body
+from engine.paper.desk import Desk, Web, read_body
 from engine.paper.effects import AmmStarted, AmmStopped, MarketChanged, Resolved
 from engine.paper.envelope import Answer, ok
-from engine.paper.invariants import CHECKS, Audit, Breach
+from engine.paper.invariants import Audit, Breach
 from engine.paper.journal_view import JournalView
-from engine.paper.model import AMM_USER_ID, MarketStatus, Resolution, Scenario
+from engine.paper.model import AMM_USER_ID, MarketStatus, Scenario
 from engine.paper.openapi import told
 from engine.paper.refusal import Code, Refusal
 from engine.paper.requests import (
+    BuiltResolveBody,
     JournalQuery,
     MarketStatusBody,
     ResolveBody,
@@ -38,8 +39,6 @@ from engine.paper.requests import (
 from engine.paper.views import (
     AmmStartView,
     AmmStopView,
-    CheckView,
-    InvariantsView,
     MarketDetailView,
     ResolvedView,
     StatsView,
@@ -48,7 +47,6 @@ from engine.paper.views import (
 
 _START: Final = msgspec.json.Decoder(StartAmmBody)
 _STOP: Final = msgspec.json.Decoder(StopAmmBody)
-_RESOLVE: Final = msgspec.json.Decoder(ResolveBody)
 _MARKET: Final = msgspec.json.Decoder(MarketSettings)
 _STATUS: Final = msgspec.json.Decoder(MarketStatusBody)
 
@@ -66,10 +64,14 @@ def create_market_command(settings: MarketSettings) -> CreateMarket:
 def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /admin, for administrators alone (D15)."""
     exchange, state = desk.exchange, desk.exchange.state
+    dialect = desk.dialect
+    decode_resolve: msgspec.json.Decoder[ResolveBody | BuiltResolveBody] = msgspec.json.Decoder(
+        dialect.shapes.resolve_body
+    )
     settlements: set[asyncio.Task[None]] = set()
 
     @post("/admin/amm/start", opt=told(AmmStartView, 201, body=StartAmmBody))
-    @answering
+    @desk.answering
     async def start_amm(request: Web) -> Answer:
         desk.admin(request)
         body = await read_body(request, _START)
@@ -84,7 +86,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(AmmStartView.of(result, AMM_USER_ID), 201)
 
     @post("/admin/amm/stop", status_code=200, opt=told(AmmStopView, body=StopAmmBody))
-    @answering
+    @desk.answering
     async def stop_amm(request: Web) -> Answer:
         desk.admin(request)
         body = await read_body(request, _STOP)
@@ -95,7 +97,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(AmmStopView.of(result))
 
     @post("/admin/markets", opt=told(MarketDetailView, 201, body=MarketSettings))
-    @answering
+    @desk.answering
     async def create_market(request: Web) -> Answer:
         desk.admin(request)
         settings = await read_body(request, _MARKET)
@@ -108,7 +110,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         status_code=200,
         opt=told(MarketDetailView, body=MarketStatusBody),
     )
-    @answering
+    @desk.answering
     async def set_status(request: Web) -> Answer:
         desk.admin(request)
         body = await read_body(request, _STATUS)
@@ -123,20 +125,26 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         await asyncio.sleep(delay_ms / 1000)
         await exchange.submit(SettleMarket(market_id=market_id))
 
-    @post("/admin/markets/{market_id:str}/resolve", status_code=200, opt=told(ResolvedView, body=ResolveBody))
-    @answering
+    @post(
+        "/admin/markets/{market_id:str}/resolve",
+        status_code=200,
+        opt=told(ResolvedView, body=dialect.shapes.resolve_body),
+    )
+    @desk.answering
     async def resolve_market(request: Web) -> Answer:
         desk.admin(request)
-        body = await read_body(request, _RESOLVE)
+        body = await read_body(request, decode_resolve)
         market_id = request.path_params["market_id"]
         if market_id not in state.markets:
             raise Refusal(Code.MARKET_UNKNOWN, f"market {market_id} is unknown")
-        named = body.resolution_result if body.resolution_result is not None else body.outcome
-        if named is None or named not in Resolution.__members__:
-            raise Refusal(Code.RESOLUTION_INVALID, f"resolution {named!r}, allowed YES, NO, VOID")
         settle = body.settle_delay_ms == 0
         result = await exchange.submit(
-            ResolveMarket(market_id=market_id, resolution=Resolution(named), settle=settle)
+            ResolveMarket(
+                market_id=market_id,
+                resolution=dialect.resolution(body),
+                settle=settle,
+                halted_too=dialect.resolves_halted,
+            )
         )
         assert isinstance(result, Resolved)
         if not settle:
@@ -146,7 +154,7 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(ResolvedView.of(result))
 
     @get("/admin/markets/{market_id:str}/stats", opt=told(StatsView))
-    @answering
+    @desk.answering
     async def market_stats(request: Web) -> Answer:
         desk.admin(request)
         market_id = request.path_params["market_id"]
@@ -180,35 +188,23 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @post("/admin/verify-invariants", status_code=200, opt=told(InvariantsView))
-    @answering
+    @post("/admin/verify-invariants", status_code=200, opt=told(dialect.shapes.invariants))
+    @desk.answering
     async def verify_invariants(request: Web) -> Answer:
         desk.admin(request)
         breaches = Audit(state).check()
         await _halt_broken(desk, breaches)
-        checks = [
-            CheckView(
-                name=name,
-                description=rule,
-                passed=not (broken := [breach for breach in breaches if breach.check == name]),
-                details={"breaches": [f"{breach.market_id or 'all'}: {breach.what}" for breach in broken]}
-                if broken
-                else {},
-            )
-            for name, rule in CHECKS.items()
-        ]
-        return ok(InvariantsView(verified_at=exchange.now(), all_passed=not breaches, checks=checks))
+        return dialect.verified(breaches, exchange.now())
 
     @get("/admin/journal", opt=told(JournalView, query=JournalQuery))
-    @answering
+    @desk.answering
     async def journal(request: Web) -> Answer:
         desk.admin(request)
         query = read_query(request.scope["query_string"], JournalQuery)
         return ok(await exchange.journal(query.after, query.limit))
 
     return [
-        start_amm,
-        stop_amm,
+        *([start_amm, stop_amm] if dialect.controls_amm else []),
         create_market,
         set_status,
         resolve_market,

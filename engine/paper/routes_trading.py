@@ -1,6 +1,7 @@
 """Routes of sections 2.3 to 2.6: markets, orders, positions, trades, and the market maker's own."""
 
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -8,9 +9,9 @@ from litestar import get, post
 from litestar.handlers import HTTPRouteHandler
 
 from engine.paper.commands import BatchCancel, Burn, CancelOrder, Mint, PlaceOrder, ReplaceOrder
-from engine.paper.desk import Desk, Web, answering, read_body
+from engine.paper.desk import Desk, Web, read_body
 from engine.paper.effects import BatchCancelled, Cancelled, Placed, Replaced, Supplied
-from engine.paper.envelope import Answer, ok, refused
+from engine.paper.envelope import Answer, ok
 from engine.paper.model import Market, Order, OrderStatus, Trade
 from engine.paper.openapi import told
 from engine.paper.paging import newer_than, older_than, page
@@ -35,18 +36,9 @@ from engine.paper.views import (
     MarketDetailView,
     MarketView,
     MintView,
-    NettingView,
     OrderbookView,
-    OrderDetailView,
-    OrderTradeView,
-    OrderView,
     PageView,
-    PlacedView,
-    PositionsView,
-    PositionView,
-    ReplaceView,
     SideBookView,
-    TradeView,
 )
 
 _PLACE: Final = msgspec.json.Decoder(PlaceOrderBody)
@@ -60,8 +52,8 @@ def market_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /markets."""
     state = desk.exchange.state
 
-    @get("/markets", opt=told(PageView, query=MarketsQuery))
-    @answering
+    @get("/markets", opt=told(PageView[MarketView], query=MarketsQuery))
+    @desk.answering
     async def list_markets(request: Web) -> Answer:
         desk.reader(request)
         query = read_query(request.scope["query_string"], MarketsQuery)
@@ -80,13 +72,13 @@ def market_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(page(newest_first, query.limit, lambda row: row.id, lambda row: [MarketView.of(row)]))
 
     @get("/markets/{market_id:str}", opt=told(MarketDetailView))
-    @answering
+    @desk.answering
     async def get_market(request: Web) -> Answer:
         desk.reader(request)
         return ok(MarketDetailView.of(_known_market(desk, request.path_params["market_id"])))
 
     @get("/markets/{market_id:str}/orderbook", opt=told(OrderbookView, query=OrderbookQuery))
-    @answering
+    @desk.answering
     async def get_orderbook(request: Web) -> Answer:
         desk.reader(request)
         query = read_query(request.scope["query_string"], OrderbookQuery)
@@ -108,33 +100,32 @@ def market_routes(desk: Desk) -> list[HTTPRouteHandler]:
 def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /orders."""
     exchange, state = desk.exchange, desk.exchange.state
+    dialect, shapes = desk.dialect, desk.dialect.shapes
+    order_told = partial(told, enveloped=dialect.envelopes_orders)
 
-    @post("/orders", opt=told(PlacedView, 201, 200, body=PlaceOrderBody))
-    @answering
+    @post("/orders", opt=order_told(shapes.placed, 201, 200, body=PlaceOrderBody))
+    @desk.answering
     async def place_order(request: Web) -> Answer:
         caller = desk.caller(request)
         desk.count_order(caller)
         body = await read_body(request, _PLACE)
-        result = await exchange.submit(PlaceOrder(user_id=caller.user_id, terms=body.terms()))
-        assert isinstance(result, Placed)
-        view = PlacedView(
-            order=OrderView.of(result.order),
-            trades=[OrderTradeView.of(trade, result.order.id) for trade in result.trades],
-            netting_result=NettingView.of(result.netting),
+        result = await exchange.submit(
+            PlaceOrder(user_id=caller.user_id, terms=body.terms(), fee_rule=dialect.fee_rule)
         )
-        return ok(view, 200 if result.replayed else 201)
+        assert isinstance(result, Placed)
+        return dialect.placed(result)
 
-    @post("/orders/{order_id:str}/cancel", status_code=200, opt=told(CancelView))
-    @answering
+    @post("/orders/{order_id:str}/cancel", status_code=200, opt=order_told(CancelView))
+    @desk.answering
     async def cancel_order(request: Web) -> Answer:
         caller = desk.caller(request)
         order_id = request.path_params["order_id"]
         result = await exchange.submit(CancelOrder(user_id=caller.user_id, order_id=order_id))
         assert isinstance(result, Cancelled)
-        return ok(CancelView.of(result))
+        return dialect.cancelled(result)
 
-    @get("/orders", opt=told(PageView, query=OrdersQuery))
-    @answering
+    @get("/orders", opt=order_told(shapes.orders, query=OrdersQuery))
+    @desk.answering
     async def list_orders(request: Web) -> Answer:
         caller = desk.reader(request)
         query = read_query(request.scope["query_string"], OrdersQuery)
@@ -154,12 +145,12 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
 
         newest_first = (state.orders[row] for row in older_than(order_ids, str, query.cursor_id()))
         found = page(
-            filter(wanted, newest_first), query.limit, lambda row: row.id, lambda row: [OrderView.of(row)]
+            filter(wanted, newest_first), query.limit, lambda row: row.id, lambda row: [dialect.order(row)]
         )
-        return ok(found)
+        return dialect.orders(found)
 
-    @get("/orders/{order_id:str}", opt=told(OrderDetailView))
-    @answering
+    @get("/orders/{order_id:str}", opt=order_told(shapes.order))
+    @desk.answering
     async def get_order(request: Web) -> Answer:
         caller = desk.reader(request)
         order = state.orders.get(request.path_params["order_id"])
@@ -167,8 +158,7 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
             raise Refusal(Code.ORDER_UNKNOWN, f"order {request.path_params['order_id']} is unknown")
         if order.user_id != caller.user_id:
             raise Refusal(Code.FORBIDDEN, f"order {order.id} belongs to another user")
-        trades = [OrderTradeView.of(trade, order.id) for trade in state.order_trades(order.id)]
-        return ok(OrderDetailView(order=OrderView.of(order), trades=trades))
+        return dialect.order_with_trades(order, state.order_trades(order.id))
 
     return [place_order, cancel_order, list_orders, get_order]
 
@@ -176,31 +166,33 @@ def order_routes(desk: Desk) -> list[HTTPRouteHandler]:
 def history_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /positions and /trades."""
     exchange, state = desk.exchange, desk.exchange.state
+    dialect, shapes = desk.dialect, desk.dialect.shapes
 
-    @get("/positions", opt=told(PositionsView, query=PositionsQuery))
-    @answering
+    @get("/positions", opt=told(shapes.positions, query=PositionsQuery))
+    @desk.answering
     async def list_positions(request: Web) -> Answer:
         caller = desk.reader(request)
         query = read_query(request.scope["query_string"], PositionsQuery)
-        items = []
+        rows = []
         for market_id, positions in state.positions.items():
             position = positions.get(caller.user_id)
             if position is None or (query.market_id and market_id != query.market_id):
                 continue
             if query.has_volume and not position.yes.volume and not position.no.volume:
                 continue
-            items.append(PositionView.of(position, state.markets[market_id]))
-        return ok(PositionsView(items=items))
+            rows.append((position, state.markets[market_id]))
+        return dialect.positions(rows)
 
-    @get("/positions/{market_id:str}", opt=told(PositionView))
-    @answering
+    @get("/positions/{market_id:str}", opt=told(shapes.position))
+    @desk.answering
     async def get_position(request: Web) -> Answer:
         caller = desk.reader(request)
         market = _known_market(desk, request.path_params["market_id"])
-        return ok(PositionView.of(state.position(caller.user_id, market.id, exchange.now()), market))
+        stored = state.positions[market.id].get(caller.user_id)
+        return dialect.position(stored, market, caller.user_id, exchange.now())
 
-    @get("/trades", opt=told(PageView, query=TradesQuery))
-    @answering
+    @get("/trades", opt=told(shapes.trades, query=TradesQuery))
+    @desk.answering
     async def list_trades(request: Web) -> Answer:
         caller = desk.reader(request)
         query = read_query(request.scope["query_string"], TradesQuery)
@@ -220,7 +212,7 @@ def history_routes(desk: Desk) -> list[HTTPRouteHandler]:
                 filter(wanted, trades),
                 query.limit,
                 lambda row: row.trade_id,
-                lambda row: TradeView.all_of(row, caller.user_id),
+                lambda row: dialect.trade_sides(row, caller.user_id),
             )
         )
 
@@ -229,24 +221,30 @@ def history_routes(desk: Desk) -> list[HTTPRouteHandler]:
 
 def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /amm, for the market maker alone."""
-    exchange = desk.exchange
+    exchange, dialect = desk.exchange, desk.dialect
 
-    @post("/amm/orders/replace", status_code=200, opt=told(ReplaceView, body=ReplaceBody))
-    @answering
+    @post("/amm/orders/replace", status_code=200, opt=told(dialect.shapes.replaced, body=ReplaceBody))
+    @desk.answering
     async def replace_order(request: Web) -> Answer:
         caller = desk.amm(request)
         body = await read_body(request, _REPLACE)
         desk.count_replace(body.new_order.market_id)
         result = await exchange.submit(
-            ReplaceOrder(user_id=caller.user_id, old_order_id=body.old_order_id, terms=body.new_order.terms())
+            ReplaceOrder(
+                user_id=caller.user_id,
+                old_order_id=body.old_order_id,
+                terms=body.new_order.terms(),
+                fee_rule=dialect.fee_rule,
+                cancels_partly_filled=dialect.cancels_partly_filled,
+            )
         )
         if isinstance(result, Refusal):
-            return refused(result)
+            return dialect.refused(result)
         assert isinstance(result, Replaced)
-        return ok(ReplaceView.of(result))
+        return dialect.replaced(result)
 
     @post("/amm/orders/batch-cancel", status_code=200, opt=told(BatchCancelView, body=BatchCancelBody))
-    @answering
+    @desk.answering
     async def batch_cancel(request: Web) -> Answer:
         caller = desk.amm(request)
         body = await read_body(request, _BATCH_CANCEL)
@@ -257,10 +255,11 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(BatchCancelView.of(result))
 
     @post("/amm/mint", opt=told(MintView, 201, 200, body=SupplyBody))
-    @answering
+    @desk.answering
     async def mint(request: Web) -> Answer:
         caller = desk.amm(request)
         body = await read_body(request, _SUPPLY)
+        dialect.check_supply()
         result = await exchange.submit(
             Mint(
                 user_id=caller.user_id,
@@ -273,10 +272,11 @@ def amm_routes(desk: Desk) -> list[HTTPRouteHandler]:
         return ok(MintView.of(result), 200 if result.replayed else 201)
 
     @post("/amm/burn", status_code=200, opt=told(BurnView, body=SupplyBody))
-    @answering
+    @desk.answering
     async def burn(request: Web) -> Answer:
         caller = desk.amm(request)
         body = await read_body(request, _SUPPLY)
+        dialect.check_supply()
         result = await exchange.submit(
             Burn(
                 user_id=caller.user_id,

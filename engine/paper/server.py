@@ -172,12 +172,13 @@ class PaperServer:
         secret = self._secret.jwt_secret or secrets.token_hex(32)
         tokens = Tokens(secret, self._secret.service_token)
         streams = Streams(exchange, tokens, self._config.snapshot_interval_ms)
-        app = build_app(Desk(exchange, tokens, FixedWindows(time.time), self._config))
+        desk = Desk(exchange, tokens, FixedWindows(time.time), self._config)
+        upgrade = partial(_upgrade, streams) if desk.dialect.serves_streams else "none"
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                app,
+                build_app(desk),
                 http=JoiningHttpProtocol,
-                ws=partial(_upgrade, streams),  # type: ignore[arg-type]  # any factory of protocols will do
+                ws=upgrade,  # type: ignore[arg-type]  # any factory of protocols will do
                 lifespan="off",
                 access_log=False,
                 log_config=None,

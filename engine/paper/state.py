@@ -7,7 +7,6 @@ state from the rows alone as the commands that led to them.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -19,7 +18,6 @@ from engine.paper.model import (
     AmmRun,
     CircuitBreak,
     Direction,
-    Holding,
     LedgerEntry,
     Market,
     Order,
@@ -101,13 +99,6 @@ class State:
         state.amm_runs.update((run.market_id, run) for run in rows.amm_runs)
         state.circuit_breaks.extend(rows.circuit_breaks)
         return state
-
-    def position(self, user_id: str, market_id: str, at: datetime) -> Position:
-        """The user's row in a market, all zeros where none is stored."""
-        stored = self.positions[market_id].get(user_id)
-        if stored is not None:
-            return stored
-        return Position(user_id=user_id, market_id=market_id, yes=Holding(), no=Holding(), updated_at=at)
 
     def order_trades(self, order_id: str) -> tuple[Trade, ...]:
         """Every fill of one order, oldest first."""

@@ -5,6 +5,7 @@ cents and a display text; member names follow the contract to the letter.
 """
 
 from datetime import datetime
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -34,6 +35,8 @@ from engine.paper.model import (
     Trade,
     User,
 )
+
+Item = TypeVar("Item")
 
 _ORIGINAL = {
     BookType.NATIVE_BUY: (Side.YES, Direction.BUY),
@@ -725,9 +728,9 @@ class InvariantsView(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[CheckView]
 
 
-class PageView(msgspec.Struct, frozen=True, kw_only=True):
+class PageView(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
     """Any paged list (1.5)."""
 
-    items: list[object]
+    items: list[Item]
     next_cursor: str | None
     has_more: bool

@@ -17,6 +17,7 @@ from engine.paper.model import (
     Direction,
     Holding,
     MarketStatus,
+    Position,
     Resolution,
     Side,
     TimeInForce,
@@ -235,7 +236,7 @@ class Pair:
                 model.frozen(user),
             )
             for market in MARKETS:
-                position = state.position(real_id(user), market, self.at)
+                position = state.positions[market].get(real_id(user)) or Position.none(user, market, self.at)
                 for side, holding in (("YES", position.yes), ("NO", position.no)):
                     key = (user, market, side)
                     assert holding == Holding(model.shares[key], model.costs[key], model.promised(*key)), key

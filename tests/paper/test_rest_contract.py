@@ -835,7 +835,7 @@ class TestAdmin:
         venue.operator.post("/admin/amm/start", body)
         resting = user.place("BUY YES 40x10")["order"]["id"]
         settlement = venue.operator.post(
-            f"/admin/markets/{MARKET}/resolve", {"resolution_result": "YES", "settle_delay_ms": 400}
+            f"/admin/markets/{MARKET}/resolve", {"resolution_result": "YES", "settle_delay_ms": 3000}
         )["settlement"]
         assert (settlement["status"], settlement["cancelled_orders_count"]) == ("PENDING", 1)
         assert settlement["cancelled_orders_unfrozen_cents"] == 401

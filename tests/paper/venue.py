@@ -43,6 +43,14 @@ class Reply(NamedTuple):
     headers: Mapping[str, str]
 
 
+class Bytes(NamedTuple):
+    """One answer as it came."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class Cash(NamedTuple):
     """Available and frozen cents."""
 
@@ -157,22 +165,33 @@ class Venue:
         headers: Mapping[str, str] | None = None,
         prefix: str = "/api/v1",
     ) -> Reply:
-        sent = {"Content-Type": "application/json", **(headers or {})}
-        if token is not None:
-            sent["Authorization"] = f"Bearer {token}"
         payload = raw if raw is not None else (json.dumps(body).encode() if body is not None else None)
-        self._connection.request(method, prefix + path, payload, sent)
-        response = self._connection.getresponse()
-        envelope = json.loads(response.read())
+        response = self.exchange(method, prefix + path, payload, token=token, headers=headers)
+        envelope = json.loads(response.body)
         assert set(envelope) == {"code", "message", "data", "timestamp", "request_id"}, envelope
         assert envelope["request_id"].startswith("req_")
         assert len(envelope["request_id"]) == 16
         assert (envelope["code"] == 0) == (response.status < 400), envelope
         assert response.status < 500, envelope
         assert self.audit.check() == []
-        return Reply(
-            response.status, envelope["code"], envelope["data"], envelope, dict(response.headers.items())
-        )
+        return Reply(response.status, envelope["code"], envelope["data"], envelope, response.headers)
+
+    def exchange(
+        self,
+        method: str,
+        target: str,
+        payload: bytes | None = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Bytes:
+        """One request and its answer, nothing assumed of either."""
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        self._connection.request(method, target, payload, sent)
+        response = self._connection.getresponse()
+        return Bytes(response.status, response.read(), dict(response.headers.items()))
 
     def login(self, name: str, password: str) -> Person:
         reply = self.call("POST", "/auth/login", {"username": name, "password": password})
