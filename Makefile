@@ -95,9 +95,10 @@ perf: venv $(PERF_VENV)/.rivals ## measure, with floor and rivals in the same ru
 	$(call campaign,perf/__main__.py)
 	exec $(PERF_VENV)/bin/python -m perf $(ARGS)
 
-faults: venv ## kill and stop processes under load, then check every balance (QUICK=1 SEED=)
+faults: venv ## kill and stop processes under load, then check every balance (QUICK=1 SEED= COUNT= RESUME=1)
 	$(call campaign,tests/faults/campaign.py)
-	exec $(VENV_PYTHON) -m tests.faults.campaign $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)')
+	exec $(VENV_PYTHON) -m tests.faults.campaign $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') \
+	    $(if $(COUNT),--count '$(COUNT)') $(if $(filter-out 0,$(RESUME)),--resume)
 
 requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@test -n "$(UV)" || { echo "corequote: pinning needs uv on PATH" >&2; exit 1; }

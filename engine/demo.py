@@ -65,6 +65,7 @@ DEFAULT_MARKETS: Final = 3
 DEFAULT_SEED: Final = 1
 CHECKPOINTS: Final = 100
 OPEN_DAYS: Final = 30
+GUARD_PATIENCE_MS: Final = 5_000
 TRADERS: Final = (("liquidity", "liquidity", 6.0, 60.0), ("takers", "noise,informed", 0.8, 16.0))
 """Name, kinds, requests per second of one market, and at most in total. Takers are few: each fill holds the
 market maker back for ``post_fill_delay_ms``, and what is to be seen is quoting."""
@@ -194,6 +195,8 @@ def engine_config(plan: Plan, url: str) -> str:
     """The engine's TOML document."""
     return toml_document(
         {
+            # the exchange goes with the demo: a guard that is left alone has nobody to talk to
+            "engine": {"guard_patience_ms": GUARD_PATIENCE_MS},
             "venue": {"url": url, "username": AMM_USERNAME},
             "markets": [
                 {"id": market.id, "quote": {"initial_price_cents": market.initial_price_cents}}
@@ -256,6 +259,7 @@ class Demo:
         await stage.open_engine(engine_config(plan, stage.url), market_count=len(plan.markets))
         price_range = None if plan.feed is None else FEED_PRICE_RANGE
         self._sampler = sampler = EngineSampler(stage.arena, price_range=price_range)
+        stage.when_engine_returns = lambda died_ns: sampler.attach(stage.arena, died_ns)
         await stage.until(
             lambda: sampler.all_quoting_since_unix_ns is not None,
             what="every market quotes",
@@ -291,8 +295,10 @@ class Demo:
             piped=True,
             may_end=True,
         )
-        slot = self.sampler.markets[0].slot
-        self._recording = Recording(child, observer=self.stage.observer, arena=self.stage.arena, slot=slot)
+        market = self.sampler.markets[0]
+        self._recording = Recording(
+            child, observer=self.stage.observer, market_id=market.market_id, reader=market.reader
+        )
 
     async def _watch(self) -> None:
         """Until the seconds are over, the recording ends, or somebody says stop."""
@@ -372,7 +378,7 @@ class Demo:
         return Report(
             seconds=round(self.seconds(), 3),
             seed=self._plan.options.seed,
-            restarts=sum(process.restarts for process in after.processes),
+            restarts=sum(process.restarts for process in after.processes) + self.stage.engine_restarts,
             redis=RedisReport(writes=counters.get("writes", 0), keys=counters.get("keys", 0)),
             markets=tuple(self._market_report(market, books[market.market_id]) for market in after.markets),
             machine=Machine(

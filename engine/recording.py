@@ -16,7 +16,6 @@ from typing import Final
 
 import msgspec
 
-from engine.arena import Arena
 from engine.events import Side
 from engine.observer import Observer, book_digest
 from engine.paper.client import RefusedError, UnreachableError
@@ -45,7 +44,9 @@ class CrowdEvent(msgspec.Struct, frozen=True, kw_only=True):
 class Recording:
     """Follows one crowd in one market."""
 
-    def __init__(self, crowd: ChildProcess, *, observer: Observer, arena: Arena, slot: int) -> None:
+    def __init__(
+        self, crowd: ChildProcess, *, observer: Observer, market_id: str, reader: StateReader
+    ) -> None:
         self.checkpoints = 0
         self.matched = 0
         self.messages = 0
@@ -53,8 +54,8 @@ class Recording:
         self.unmatched: Final[list[str]] = []
         self._crowd: Final = crowd
         self._observer: Final = observer
-        self._market_id: Final = arena.market_id(slot)
-        self._reader: Final = StateReader(arena, slot)
+        self._market_id: Final = market_id
+        self._reader: Final = reader
         self._task: Final = asyncio.create_task(self._follow())
 
     def is_over(self) -> bool:

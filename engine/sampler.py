@@ -28,6 +28,10 @@ class StateReader:
     def __init__(self, arena: Arena, slot: int) -> None:
         self.header: Any = ffi.new("state_header_t *")
         self.state: Any = ffi.new("quoter_state_t *")
+        self.attach(arena, slot)
+
+    def attach(self, arena: Arena, slot: int) -> None:
+        """Reads from this arena from now on: the engine was started anew."""
         self._row: Any = ffi.addressof(arena.market(slot), "state")
 
     def read(self) -> bool:
@@ -56,9 +60,9 @@ class MarketSampler:
         self.kills = 0
         self.gated_ns: Final[dict[str, int]] = {}
         self.free: Final = Switch()
-        self._arena: Final = arena
+        self.reader: Final = StateReader(arena, slot)
+        self._arena = arena
         self._price_range: Final = price_range
-        self._reader: Final = StateReader(arena, slot)
         self._last: Look | None = None
         self._last_look_unix_ns = 0
         self._last_kill_word = 0
@@ -66,20 +70,27 @@ class MarketSampler:
     @property
     def state(self) -> Any:
         """``quoter_state_t *`` as the last look saw it."""
-        return self._reader.state
+        return self.reader.state
+
+    def attach(self, arena: Arena, died_unix_ns: int) -> None:
+        """A new engine in the place of one that died: between the two nobody was free to quote."""
+        self.free.set(on=False, at_ns=died_unix_ns)
+        self._last = None
+        self._arena = arena
+        self.reader.attach(arena, self.slot)
 
     def look(self, now_unix_ns: int) -> None:
         """One look. ``now_unix_ns`` is the wall time of the looking process."""
-        if not self._reader.read():
+        if not self.reader.read():
             return
-        state = self._reader.state
+        state = self.reader.state
         if self.first_quote_unix_ns is None:
             if not state.first_quote_unix_ms:
                 return
             self.first_quote_unix_ns = int(state.first_quote_unix_ms) * 1_000_000
         gates = self._gates()
         look = Look(
-            unix_ns=int(self._reader.header.unix_ns),
+            unix_ns=int(self.reader.header.unix_ns),
             ungated_ns=int(state.ungated_ns),
             gated=bool(gates),
             free=not gates and self._may_be_counted(),
@@ -95,7 +106,7 @@ class MarketSampler:
 
     def _gates(self) -> Gate:
         """The quoter's gates, and the kill word as it stands now."""
-        gates = Gate(self._reader.state.gates)
+        gates = Gate(self.reader.state.gates)
         word = self._arena.killed(self.slot)
         if word & ~Kill.STOPPING and not self._last_kill_word & ~Kill.STOPPING:
             self.kills += 1
@@ -110,7 +121,7 @@ class MarketSampler:
         if self._price_range is None:
             return True
         low, high = self._price_range
-        state = self._reader.state
+        state = self.reader.state
         return bool(low <= state.touch_bid_cents and 0 < state.touch_ask_cents <= high)
 
     def _count_gated(self, gates: Gate, now_unix_ns: int) -> None:
@@ -124,7 +135,7 @@ class MarketSampler:
         """When the change between the last look and this one happened."""
         last = self._last
         if last is None:
-            return self.first_quote_unix_ns or look.unix_ns
+            return int(self.reader.state.first_quote_unix_ms) * 1_000_000 or look.unix_ns
         if look.unix_ns == last.unix_ns:
             return now_unix_ns  # the row stood still: it was the kill word that changed
         if look.gated == last.gated:
@@ -139,8 +150,12 @@ class WorkerSampler:
     def __init__(self, arena: Arena, worker: int) -> None:
         self.cores: Final[set[int]] = set()
         self.pid = 0
-        self._row: Final[Any] = arena.process(lib.PROCESS_QUOTER_FIRST + worker)
+        self._worker: Final = worker
         self._due_unix_ns = 0
+        self.attach(arena)
+
+    def attach(self, arena: Arena) -> None:
+        self._row: Any = arena.process(lib.PROCESS_QUOTER_FIRST + self._worker)
 
     @property
     def planned_core(self) -> int | None:
@@ -190,6 +205,13 @@ class EngineSampler:
             market.look(now_unix_ns)
         for worker in self.workers.values():
             worker.look(now_unix_ns)
+
+    def attach(self, arena: Arena, died_unix_ns: int) -> None:
+        """Goes on with the arena of an engine that took the place of one that died."""
+        for market in self.markets:
+            market.attach(arena, died_unix_ns)
+        for worker in self.workers.values():
+            worker.attach(arena)
 
     @property
     def all_quoting_since_unix_ns(self) -> int | None:

@@ -38,6 +38,8 @@ from engine.paper.client import RefusedError, UnreachableError
 from engine.process_log import LogFile
 
 POLL_S: Final = 0.02
+QUICK_DEATH_S: Final = 10.0
+QUICK_DEATHS_MAX: Final = 5
 START_S_MAX: Final = 60.0
 PARTICIPANT_STOP_S_MAX: Final = 5.0
 ENGINE_STOP_S_MAX: Final = 60.0
@@ -266,7 +268,12 @@ class Stage:
         self.exchange: ChildProcess | None = None
         self.engine: ChildProcess | None = None
         self.participants: Final[list[ChildProcess]] = []
+        self.engine_restarts = 0
+        self.when_engine_returns: Callable[[int], None] = lambda _: None
+        """Called with the wall time of the engine's death, once a new one has taken its place."""
         self._stop: Final = stop
+        self._engine_started_mono_s = 0.0
+        self._quick_deaths = 0
         self._observer: Observer | None = None
         self._arena: Arena | None = None
         self._deaths: DeathWatch | None = None
@@ -281,6 +288,10 @@ class Stage:
             if child is not None:
                 await child.close()
         await self._cleanup.aclose()
+
+    @property
+    def _engine_config(self) -> Path:
+        return self.run_dir / "engine.toml"
 
     @property
     def observer(self) -> Observer:
@@ -334,19 +345,42 @@ class Stage:
 
     async def open_engine(self, config: str, *, market_count: int) -> None:
         """Starts the engine with this TOML document and attaches to its arena."""
-        config_file = self.run_dir / "engine.toml"
-        rundir.write_private(config_file, config.encode())
-        self.engine = await ChildProcess.start(
-            "engine",
-            ["-m", "engine.cli", "run", str(config_file), "--run-dir", str(self.run_dir)],
-            run_dir=self.run_dir,
-            secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm},
-        )
+        rundir.write_private(self._engine_config, config.encode())
+        self.engine = await self._start_engine()
         await self.until(self._attach, what="the engine hands out its arena")
         self._deaths = DeathWatch(self.run_dir / rundir.LOG_DIRECTORY / "supervisor.log")
         await self.until(
             lambda: len(self.arena.used_markets()) == market_count, what=f"{market_count} markets have a slot"
         )
+
+    async def _start_engine(self) -> ChildProcess:
+        self._engine_started_mono_s = time.monotonic()
+        return await ChildProcess.start(
+            "engine",
+            ["-m", "engine.cli", "run", str(self._engine_config), "--run-dir", str(self.run_dir)],
+            run_dir=self.run_dir,
+            secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm},
+        )
+
+    async def _revive_engine(self) -> None:
+        """Starts the engine again after a signal ended its supervisor, as systemd would in production.
+
+        An engine that ended by itself has had its reasons; one that dies soon after each start is given up.
+        """
+        engine = self.engine
+        code = None if engine is None else engine.process.returncode
+        if engine is None or self._deaths is None or code is None or code >= 0:
+            return
+        died_unix_ns = time.time_ns()
+        lived_s = time.monotonic() - self._engine_started_mono_s
+        self._quick_deaths = self._quick_deaths + 1 if lived_s < QUICK_DEATH_S else 0
+        if self._quick_deaths > QUICK_DEATHS_MAX:
+            return
+        self.engine_restarts += 1
+        await engine.close()
+        self.engine = await self._start_engine()
+        await self.until(self._attach, what="the engine hands out its arena again")
+        self.when_engine_returns(died_unix_ns)
 
     def _attach(self) -> bool:
         try:
@@ -400,6 +434,7 @@ class Stage:
         StageError when ``timeout_s`` pass."""
         deadline = time.monotonic() + timeout_s
         while not condition():
+            await self._revive_engine()
             self.check()
             if time.monotonic() > deadline:
                 said = f"; {self._deaths.last_death}" if self._deaths and self._deaths.last_death else ""

@@ -1,14 +1,17 @@
-"""``make faults``: processes of a running engine are killed at random moments, and every balance is checked.
+"""``make faults``: processes of a running engine are killed or stopped, and every balance is checked.
 
-    python -m tests.faults.campaign [--quick] [--seed S]
+    python -m tests.faults.campaign [--quick] [--seed S] [--count N] [--resume]
 
-A demo set-up (exchange, engine on three markets, simulated traders) runs while a random one of ingest,
-quoter, gateway and writer gets ``kill -9``. A fault is survived when the process comes back and every market
-quotes both sides again, by the exchange's own journal. Where a death must pull quotes (quoter: its market;
-ingest and gateway: all) they must all have been gone from the exchange in between; the writer's death must
-not touch an order. At the end nothing may be live at the exchange, and stock and cash of every market must
-equal the exchange's to the cent. One line per fault; the last line is ``faults survived N/N``; exit code 1
-unless all were.
+A demo set-up (exchange, engine on three markets, simulated traders) runs while a random one of supervisor,
+guard, ingest, quoter, gateway, writer and control gets SIGKILL or SIGSTOP. A fault is survived when the
+process comes back and every market quotes both sides again, by the exchange's own journal. Where a death must
+pull quotes (quoter: its market; ingest, gateway and supervisor: all) they must all have been gone from the
+exchange in between; the death of guard, writer or control must not touch an order. At the end nothing may be
+live at the exchange, and stock and cash of every market must equal the exchange's to the cent.
+
+One line per fault, a table of the times per kind beside the bounds of reliability §2, and as last line
+``faults survived N/N``; exit code 1 unless all were. Fault k of a seed is always the same; each is written to
+``build/faults/SEED.jsonl`` as it ends, and ``--resume`` goes on behind the last one there.
 """
 
 from __future__ import annotations
@@ -23,10 +26,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import psutil
 import uvloop
 from msgspec import Struct
 from rich.console import Console
+from rich.table import Table
 
 from engine._native import lib
 from engine.arena import cell
@@ -38,12 +43,23 @@ from engine.snapshot import ProcessView, take
 from engine.stage import PrivateDirectory, Stage, StageError, StopAskedError, stop_on_signals
 
 QUICK_FAULTS = 10
-FULL_FAULTS = 50
+FULL_FAULTS = 220
 MARKETS = 3
-KINDS = ("ingest", "quoter", "gateway", "writer")
-PULLS_QUOTES = frozenset({"ingest", "quoter", "gateway"})
+KINDS = ("supervisor", "guard", "ingest", "quoter", "gateway", "writer", "control")
+PULLS_QUOTES = frozenset({"supervisor", "ingest", "quoter", "gateway"})
+STOPPED_SHARE = 0.25
+"""Of the faults; the others are kills."""
+CANCELLED_MS_MAX = {"supervisor": 500, "gateway": 500, "ingest": 250, "quoter": 250}
+"""reliability §2: from the death to the last cancel; a stopped process is found out 1 s later."""
+HEARTBEAT_MS = 1_000
+QUOTING_MS_MAX = 3_000
+RECORDS = Path("build/faults")
 LIFE_S_MIN = 11.0
-"""A process is left alone this long after its start: the crash-loop breaker counts younger deaths."""
+YOUNG_LIFE_S_MIN = 2.0
+YOUNG_DEATHS_MAX = 3
+YOUNG_SPAN_S = 75.0
+"""The crash-loop breaker counts deaths within 10 s of a start, five of them in 60 s: a process dies young
+so many times in so many seconds here, and is otherwise left alone for ``LIFE_S_MIN``."""
 CALM_S = (0.5, 2.5)
 """Bounds of the random pause between two faults."""
 BACK_S_MAX = 30.0
@@ -54,19 +70,24 @@ SETTLE_NS = 300_000_000
 class Fault(Struct, frozen=True, kw_only=True):
     """What was done and what followed; times in ms after the kill, None = did not happen or was not asked."""
 
+    number: int
+    kind: str
+    how: str  # SIGKILL, SIGSTOP
     victim: str
     at_s: float
     cancelled_ms: float | None
     quoting_ms: float | None
     problem: str
 
-    def line(self, number: int, count: int) -> str:
+    def line(self, count: int) -> str:
+        number = self.number
+
         def shown(milliseconds: float | None) -> str:
             return "      -" if milliseconds is None else f"{milliseconds:4.0f} ms"
 
         verdict = f"  NOT SURVIVED: {self.problem}" if self.problem else ""
         return (
-            f"fault {number:2d}/{count}  kill -9 {self.victim:9s} at {self.at_s:6.1f} s  "
+            f"fault {number:3d}/{count}  {self.how} {self.victim:10s} at {self.at_s:6.1f} s  "
             f"cancelled after {shown(self.cancelled_ms)}  "
             f"quoting again after {shown(self.quoting_ms)}{verdict}"
         )
@@ -91,19 +112,29 @@ def first_both_sides_ns(fold: MarketFold, since_ns: int, now_ns: int) -> int | N
 class Campaign:
     """Kills, waits and judges; :meth:`play` is what the demo plays."""
 
-    def __init__(self, *, count: int, seed: int) -> None:
-        self.faults: list[Fault] = []
+    def __init__(self, *, count: int, seed: int, done: Sequence[Fault] = ()) -> None:
+        self.faults = list(done)
         self._count = count
+        self._seed = seed
         self._random = random.Random(seed)
+        self._young_deaths: dict[str, list[float]] = {}
 
     async def play(self, demo: Demo) -> None:
         await demo.stage.until(lambda: self._all_quote(demo), what="all markets quote both sides")
-        for number in range(1, self._count + 1):
-            await self._pause(demo)
-            victim = await self._victim(demo)
-            fault = await self._strike(demo, victim)
-            self.faults.append(fault)
-            demo.say(fault.line(number, self._count))
+        present = {process.name.partition("-")[0] for process in take(demo.stage.arena).processes}
+        kinds = [kind for kind in KINDS if kind in present]
+        with record_file(self._seed).open("ab") as record:
+            for number in range(len(self.faults) + 1, self._count + 1):
+                self._random = random.Random(f"{self._seed}:{number}")
+                await self._pause(demo)
+                kind = self._random.choice(kinds)
+                how = signal.SIGSTOP if self._random.random() < STOPPED_SHARE else signal.SIGKILL
+                victim = await self._victim(demo, kind)
+                fault = await self._strike(demo, victim, number=number, kind=kind, how=how)
+                self.faults.append(fault)
+                record.write(msgspec.json.encode(fault) + b"\n")
+                record.flush()
+                demo.say(fault.line(self._count))
 
     async def _pause(self, demo: Demo) -> None:
         end = time.monotonic() + self._random.uniform(*CALM_S)
@@ -118,17 +149,28 @@ class Campaign:
     def _fold(self, demo: Demo, slot: int) -> MarketFold:
         return demo.stage.observer.fold.market(demo.stage.arena.market_id(slot))
 
-    async def _victim(self, demo: Demo) -> ProcessView:
-        """A running process that has lived long enough: first a kind is drawn, then one of that kind."""
-        kind = self._random.choice(KINDS)
+    async def _victim(self, demo: Demo, kind: str) -> ProcessView:
+        """A running process of the kind that has lived long enough."""
         found: list[ProcessView] = []
 
         def look() -> bool:
-            found[:] = [process for process in take(demo.stage.arena).processes if _is_ripe(process, kind)]
+            found[:] = [
+                process
+                for process in take(demo.stage.arena).processes
+                if _is_ripe(process, kind, life_s_min=self._life_s_min(process))
+            ]
             return bool(found)
 
         await demo.stage.until(look, what=f"a {kind} may be killed", watch=demo.sampler.look)
-        return self._random.choice(found)
+        victim = self._random.choice(found)
+        if _age_s(victim) < LIFE_S_MIN:
+            self._young_deaths.setdefault(victim.name, []).append(time.monotonic())
+        return victim
+
+    def _life_s_min(self, process: ProcessView) -> float:
+        since = time.monotonic() - YOUNG_SPAN_S
+        young = [moment for moment in self._young_deaths.get(process.name, ()) if moment > since]
+        return YOUNG_LIFE_S_MIN if len(young) < YOUNG_DEATHS_MAX else LIFE_S_MIN
 
     def _affected(self, demo: Demo, victim: ProcessView) -> list[int]:
         """Market slots whose quotes must go when the victim dies."""
@@ -141,12 +183,15 @@ class Campaign:
             ]
         return slots if kind in PULLS_QUOTES else []
 
-    async def _strike(self, demo: Demo, victim: ProcessView) -> Fault:
+    async def _strike(
+        self, demo: Demo, victim: ProcessView, *, number: int, kind: str, how: signal.Signals
+    ) -> Fault:
         stage = demo.stage
+        lives = stage.engine_restarts
         affected = self._affected(demo, victim)
         at_s = demo.seconds()
         killed_ns = time.time_ns()
-        os.kill(victim.pid, signal.SIGKILL)
+        os.kill(victim.pid, how)
         gone: dict[int, int] = {}
         again: dict[int, int] = {}
 
@@ -164,7 +209,11 @@ class Campaign:
                     if found is not None:
                         again[market.slot] = found
             observed = affected or now_ns > killed_ns + SETTLE_NS
-            return bool(observed) and len(again) == len(demo.sampler.markets) and self._is_back(demo, victim)
+            return (
+                bool(observed)
+                and len(again) == len(demo.sampler.markets)
+                and self._is_back(demo, victim, lives)
+            )
 
         problem = ""
         try:
@@ -172,11 +221,14 @@ class Campaign:
                 recovered, what="all is well again", timeout_s=BACK_S_MAX, watch=demo.sampler.look
             )
         except StageError as error:
-            problem = self._diagnosis(demo, victim, affected, gone, again) or str(error)
+            problem = self._diagnosis(demo, victim, lives, affected, gone, again) or str(error)
             stage.check()  # when something else has fallen, that is the end
         if not affected and not problem:
             problem = self._touched(demo, killed_ns)
         return Fault(
+            number=number,
+            kind=kind,
+            how=how.name,
             victim=victim.name,
             at_s=at_s,
             cancelled_ms=_after_ms(killed_ns, list(gone.values())) if len(gone) == len(affected) else None,
@@ -184,7 +236,9 @@ class Campaign:
             problem=problem,
         )
 
-    def _is_back(self, demo: Demo, victim: ProcessView) -> bool:
+    def _is_back(self, demo: Demo, victim: ProcessView, lives: int) -> bool:
+        if victim.row == lib.PROCESS_SUPERVISOR:
+            return demo.stage.engine_restarts > lives
         row = demo.stage.arena.process(victim.row)
         return bool(
             lib.cell_load(cell(row, "attached_epoch")) > victim.epoch
@@ -195,6 +249,7 @@ class Campaign:
         self,
         demo: Demo,
         victim: ProcessView,
+        lives: int,
         affected: list[int],
         gone: dict[int, int],
         again: dict[int, int],
@@ -206,12 +261,12 @@ class Campaign:
             for market in demo.sampler.markets
             if market.slot not in again
         ]
-        if not self._is_back(demo, victim):
+        if not self._is_back(demo, victim, lives):
             found.append(f"{victim.name} did not come back")
         return "; ".join(found)
 
     def _touched(self, demo: Demo, killed_ns: int) -> str:
-        """Names the markets whose orders all went although nothing but the writer died."""
+        """Names the markets whose orders all went although nobody died who had to do with them."""
         touched = [
             market.market_id
             for market in demo.sampler.markets
@@ -220,18 +275,75 @@ class Campaign:
         return f"orders of {', '.join(touched)} were pulled" if touched else ""
 
 
+def record_file(seed: int) -> Path:
+    return RECORDS / f"{seed}.jsonl"
+
+
+def recorded(seed: int) -> list[Fault]:
+    """Faults that an earlier run of this seed has behind it."""
+    try:
+        lines = record_file(seed).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    return [msgspec.json.decode(line, type=Fault) for line in lines]
+
+
+def _percentiles(values: list[float]) -> list[str]:
+    ordered = sorted(values)
+    if not ordered:
+        return ["-"] * 3
+    picked = (
+        ordered[len(ordered) // 2],
+        ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
+        ordered[-1],
+    )
+    return [f"{value:.0f}" for value in picked]
+
+
+def table(faults: Sequence[Fault]) -> Table:
+    """Times per kind and signal beside their bounds, in ms."""
+    shown = Table(box=None, pad_edge=False)
+    for heading in ("process", "signal", "faults", "cancelled p50", "p99", "max", "bound", "within"):
+        shown.add_column(heading, justify="left" if heading in ("process", "signal") else "right")
+    for heading in ("quoting p50", "p99", "max", "within 3 s"):
+        shown.add_column(heading, justify="right")
+    for kind in KINDS:
+        for how in (signal.SIGKILL.name, signal.SIGSTOP.name):
+            mine = [fault for fault in faults if (fault.kind, fault.how) == (kind, how)]
+            if not mine:
+                continue
+            late_ms = HEARTBEAT_MS if how == signal.SIGSTOP.name else 0
+            bound = CANCELLED_MS_MAX[kind] + late_ms if kind in CANCELLED_MS_MAX else None
+            cancelled = [fault.cancelled_ms for fault in mine if fault.cancelled_ms is not None]
+            quoting = [fault.quoting_ms for fault in mine if fault.quoting_ms is not None]
+            shown.add_row(
+                *(kind, how, str(len(mine)), *_percentiles(cancelled)),
+                *("-", "-") if bound is None else (str(bound), _within(cancelled, bound)),
+                *(*_percentiles(quoting), _within(quoting, QUOTING_MS_MAX + late_ms)),
+            )
+    return shown
+
+
+def _within(values: list[float], bound: float) -> str:
+    return f"{sum(value <= bound for value in values)}/{len(values)}" if values else "-"
+
+
 def _after_ms(killed_ns: int, moments: list[int]) -> float | None:
     return (max(moments) - killed_ns) / 1e6 if moments else None
 
 
-def _is_ripe(process: ProcessView, kind: str) -> bool:
+def _is_ripe(process: ProcessView, kind: str, *, life_s_min: float) -> bool:
     if process.name.partition("-")[0] != kind or process.state is not ProcessState.RUNNING:
         return False
+    return _age_s(process) > life_s_min
+
+
+def _age_s(process: ProcessView) -> float:
+    """How long it has lived; 0 when it is gone."""
     try:
-        born_s: float = psutil.Process(process.pid).create_time()
-        return time.time() - born_s > LIFE_S_MIN
+        return time.time() - float(psutil.Process(process.pid).create_time())
     except psutil.Error:
-        return False
+        return 0.0
 
 
 async def _perform(directory: PrivateDirectory, campaign: Campaign, *, seed: int) -> Report | None:
@@ -253,15 +365,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the campaign; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description="Kill and check.")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_FAULTS} faults, not {FULL_FAULTS}")
+    parser.add_argument("--count", type=int, default=FULL_FAULTS, help="how many, by default %(default)s")
+    parser.add_argument("--resume", action="store_true", help="go on behind the faults recorded for --seed")
     parser.add_argument("--seed", type=int, default=None, help="repeat the choices of an earlier run")
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     if seed < 0:
         parser.error(f"--seed {seed}: must be 0 or more")
-    count = QUICK_FAULTS if options.quick else FULL_FAULTS
-    print(f"faults: {count} kills, seed {seed}", flush=True)
-    campaign = Campaign(count=count, seed=seed)
+    count = QUICK_FAULTS if options.quick else options.count
+    done = recorded(seed) if options.resume else []
+    if not options.resume:
+        record_file(seed).unlink(missing_ok=True)
+    print(f"faults: {count} faults, seed {seed}, {len(done)} of them done before", flush=True)
+    campaign = Campaign(count=count, seed=seed, done=done)
     problems: tuple[str, ...]
+    RECORDS.mkdir(parents=True, exist_ok=True)
     directory: PrivateDirectory | None = None
     try:
         directory = PrivateDirectory(None)
@@ -273,6 +391,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory.release(remove=survived == count)
         if survived != count:
             print(f"faults: logs are in {Path(directory.path) / 'log'}")
+    Console(highlight=False, width=200).print(table(campaign.faults))
     for problem in problems:
         print(f"faults: {problem}")
     print(f"faults survived {survived}/{count}", flush=True)
