@@ -50,6 +50,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--snapshot-interval-ms", type=int, metavar="N", help="how often book streams repeat the snapshot"
     )
+    parser.add_argument(
+        "--faults",
+        action="store_true",
+        help="for tests and drills: administrators may switch faults on with PUT /admin/faults (delays, "
+        "lost, cut, doubled and wrong answers, stream gaps and stalls, kill -9 at named points); without "
+        "this option that route does not exist",
+    )
     storage = parser.add_mutually_exclusive_group()
     storage.add_argument(
         "--data",
@@ -83,6 +90,8 @@ def _configure(options: argparse.Namespace) -> PaperConfig:
         config = replace(config, limits=options.limits)
     if options.dialect is not None:
         config = replace(config, dialect=options.dialect)
+    if options.faults:
+        config = replace(config, faults=True)
     if options.snapshot_interval_ms is not None:
         if not 100 <= options.snapshot_interval_ms <= 3_600_000:
             raise ConfigError(

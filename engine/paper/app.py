@@ -6,9 +6,13 @@ from typing import Any, Final
 from litestar import Litestar, Request, Response, Router, get
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp
 
 from engine.paper.desk import Desk, Web
 from engine.paper.envelope import Answer, ok
+from engine.paper.faults_http import FaultyApp
+from engine.paper.faults_routes import fault_routes
+from engine.paper.faults_switches import Switches
 from engine.paper.openapi import CompletedJson
 from engine.paper.routes_account import account_routes
 from engine.paper.routes_admin import admin_routes
@@ -20,8 +24,11 @@ BODY_BYTES_MAX: Final = 64 * 1024
 _LOG: Final = logging.getLogger("engine.paper")
 
 
-def build_app(desk: Desk) -> Litestar:
-    """All routes of the contract below /api/v1, and /health and /schema beside them."""
+def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
+    """All routes of the contract below /api/v1, and /health and /schema beside them.
+
+    With ``switches``, /admin/faults exists and requests pass through the fault layer.
+    """
 
     @get("/health")
     async def health(request: Web) -> Answer:  # noqa: ARG001 - the framework passes it by name
@@ -36,6 +43,7 @@ def build_app(desk: Desk) -> Litestar:
             *history_routes(desk),
             *amm_routes(desk),
             *admin_routes(desk),
+            *(fault_routes(desk, switches) if switches is not None else ()),
         ],
     )
 
@@ -48,7 +56,7 @@ def build_app(desk: Desk) -> Litestar:
         _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
         return _framed(desk.dialect.broke())
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[health, api],
         exception_handlers={HTTPException: answer_http_error, Exception: answer_bug},
         request_max_body_size=BODY_BYTES_MAX,
@@ -60,6 +68,7 @@ def build_app(desk: Desk) -> Litestar:
             render_plugins=[CompletedJson(desk.dialect.faults)],
         ),
     )
+    return app if switches is None else FaultyApp(app, switches, desk)
 
 
 def _framed(answer: Answer) -> Response[bytes]:

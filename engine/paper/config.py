@@ -99,6 +99,8 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Rate-limit profile: contract, jwt_mvp or off (section 1.7); as-built there is none."""
     snapshot_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     """How often a book stream repeats its snapshot, milliseconds."""
+    faults: bool = False
+    """Whether the fault switches exist: PUT and GET /admin/faults."""
     password_hash_rounds: Annotated[int, msgspec.Meta(ge=4, le=16)] = 10
     """Work factor of password hashes; each step doubles the time of a login."""
 
@@ -148,10 +150,10 @@ def load_config(path: Path) -> PaperConfig:
     try:
         return msgspec.convert(raw, PaperConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_named_value(raw, str(error))}") from error
+        raise ConfigError(f"{path}: {named_value(raw, str(error))}") from error
 
 
-def _named_value(raw: object, message: str) -> str:
+def named_value(raw: object, message: str) -> str:
     """Add the offending value to msgspec's message, which names only the key (`... - at `$.a[0].b``)."""
     rule, separator, where = message.partition(" - at `$")
     if not separator:

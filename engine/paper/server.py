@@ -25,6 +25,9 @@ from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_ma
 from engine.paper.connection import JoiningHttpProtocol
 from engine.paper.desk import Desk
 from engine.paper.exchange import Clock, Exchange
+from engine.paper.faults_http import FaultyHttpProtocol
+from engine.paper.faults_store import FaultyStore
+from engine.paper.faults_switches import Switches
 from engine.paper.limits import FixedWindows
 from engine.paper.model import AMM_USER_ID, MarketStatus
 from engine.paper.postgres import Database
@@ -153,7 +156,8 @@ class PaperServer:
             self._uvicorn.should_exit = True
 
     async def _serve(self, on_started: Callable[[], None]) -> None:
-        store = await Store.open(self._database)
+        store = await (FaultyStore if self._config.faults else Store).open(self._database)
+        switches = Switches(store.kill_switch) if isinstance(store, FaultyStore) else None
         try:
             self._exchange = exchange = await Exchange.open(store, Clock())
             committer = asyncio.create_task(exchange.run())
@@ -161,14 +165,16 @@ class PaperServer:
             committer.add_done_callback(lambda _: self.stop())
             try:
                 await seed(exchange, self._config, self._secret)
-                await self._serve_requests(exchange, on_started)
+                await self._serve_requests(exchange, switches, on_started)
             finally:
                 exchange.close()
                 await committer
         finally:
             await store.close()
 
-    async def _serve_requests(self, exchange: Exchange, on_started: Callable[[], None]) -> None:
+    async def _serve_requests(
+        self, exchange: Exchange, switches: Switches | None, on_started: Callable[[], None]
+    ) -> None:
         secret = self._secret.jwt_secret or secrets.token_hex(32)
         tokens = Tokens(secret, self._secret.service_token)
         streams = Streams(exchange, tokens, self._config.snapshot_interval_ms)
@@ -176,8 +182,8 @@ class PaperServer:
         upgrade = partial(_upgrade, streams) if desk.dialect.serves_streams else "none"
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                build_app(desk),
-                http=JoiningHttpProtocol,
+                build_app(desk, switches),
+                http=JoiningHttpProtocol if switches is None else FaultyHttpProtocol,
                 ws=upgrade,  # type: ignore[arg-type]  # any factory of protocols will do
                 lifespan="off",
                 access_log=False,
