@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from engine.config.errors import ConfigError
 from engine.config.names import Warn, canonical, merged, no_warning
+from engine.config.oracle import OracleConfig
 from engine.config.quote import QuoteConfig
 from engine.config.rules import broken_rules
 
@@ -28,6 +29,7 @@ class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     id: Annotated[str, Meta(pattern=MARKET_ID_PATTERN)]
     core: Annotated[int, Meta(ge=0)] | None = None  # CPU core; None = planned by the supervisor
     quote: QuoteConfig = QuoteConfig()
+    oracle: OracleConfig | None = None  # another price of the same event; None = no oracle, no oracle checks
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,10 @@ A connection is trusted while it answers pings and brings its snapshots:
 A cut or lost order-book connection invalidates the book at once. Attempts of one connection are at least
 a second apart, further when they fail in a row.
 
-Reads: the venue's WebSocket streams. Writes: book rings of all workers, book images, top and feed rows.
+Oracles, where markets have one, are tasks beside the streams (engine/workers/oracle_feed.py).
+
+Reads: the venue's WebSocket streams, its command ring. Writes: book rings of all workers, book images, top
+and feed rows.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ from engine.venues.platform_feed import (
     trade_stream_url,
 )
 from engine.venues.platform_session import PlatformSession, SessionError, venue_password
-from engine.workers import process
+from engine.workers import oracle_feed, process
 from engine.workers.market_feed import BookOutput, MarketFeed
 from engine.workers.process import WorkerProcess
 
@@ -478,7 +481,8 @@ class Ingest:
             loop.add_signal_handler(number, self._stop.set)
         self._tick(loop)
         venue = self.proc.config.venue
-        async with aiohttp.ClientSession() as http:
+        outside = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        async with aiohttp.ClientSession() as http, outside:
             self.session = PlatformSession(
                 http,
                 base_url=venue.url,
@@ -491,9 +495,13 @@ class Ingest:
                     Stream(self, name="orderbook", feed=feed, url=book_stream_url, listener=BookListener),
                     Stream(self, name="trades", feed=feed, url=trade_stream_url, listener=TradeListener),
                 )
-            tasks = [asyncio.create_task(stream.run()) for stream in self._streams]
+            oracles = {market.id: market.oracle for market in self.proc.config.markets}
+            sources = oracle_feed.sources(
+                self.proc.arena, outside, ((feed, oracles.get(feed.market_id)) for feed in self.feeds)
+            )
+            tasks = [asyncio.create_task(task.run()) for task in (*self._streams, *sources)]
             for task in tasks:
-                task.add_done_callback(self._stream_ended)
+                task.add_done_callback(self._task_ended)
             gc.collect()
             gc.freeze()
             await self._stop.wait()
@@ -506,7 +514,7 @@ class Ingest:
         if self._error is not None:
             raise self._error
 
-    def _stream_ended(self, task: asyncio.Task[None]) -> None:
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
 

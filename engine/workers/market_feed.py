@@ -335,5 +335,16 @@ class MarketFeed:
         self._top.trade_count += 1
         lib.top_write(self._top_row, ffi.addressof(self._top))
 
+    # ---- oracle ------------------------------------------------------------------------------
+
+    def oracle(self, status: int, *, price_cents: int, venue_unix_ms: int, recv_mono_ns: int) -> None:
+        """The oracle's word on this market: ``ORACLE_VALUE`` with a price in YES cents, else without."""
+        event = self._event(0, lib.BOOK_ORACLE, recv_mono_ns)
+        event.status = status
+        event.price_ticks = price_cents
+        event.venue_unix_ns = venue_unix_ms * _NS_PER_MS
+        self._output.publish(1)
+        self._output.renew_images(self._output.position())
+
 
 _EMPTY_LADDER: Final = bytes(2 * CENTS_GRID_TICKS * 8)
