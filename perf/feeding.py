@@ -11,7 +11,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,9 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 from engine import config as configuration
 from engine._native import ffi, lib
 from engine.arena import Arena, cell
+from engine.events import MarketStatus
 from engine.workers.ingest import BookListener, Ingest
+from engine.workers.market_kernel import MarketKernel
 from engine.workers.process import WorkerProcess
 from perf.book import Delta
 
@@ -29,30 +31,44 @@ MARKET: Final = "MKT-A"
 SLOT: Final = 0
 TICKS: Final = 101
 START_UNIX_MS: Final = 1_790_000_000_000
+DAY_MS: Final = 86_400_000
 DEADLINE_S: Final = 30.0
 FIRST_SEQUENCE: Final = 1
 
 
-def _frame(kind: str, sequence: int, bids: str, asks: str) -> bytes:
+def _frame(kind: str, market: str, sequence: int, bids: str, asks: str) -> bytes:
     return (
-        f'{{"type":"ORDERBOOK_UPDATE","update_type":"{kind}","sequence_id":{sequence},"market_id":"{MARKET}",'
+        f'{{"type":"ORDERBOOK_UPDATE","update_type":"{kind}","sequence_id":{sequence},"market_id":"{market}",'
         f'"timestamp_ms":{START_UNIX_MS + sequence},"yes":{{"bids":[{bids}],"asks":[{asks}]}}}}'
     ).encode()
 
 
-def snapshot_frame() -> bytes:
-    """An empty book, number ``FIRST_SEQUENCE``."""
-    return _frame("SNAPSHOT", FIRST_SEQUENCE, "", "")
+def _levels(deltas: Iterable[Delta], side: int) -> str:
+    return ",".join(
+        f'{{"price_cents":{price},"total_quantity":{size}}}' for of, price, size in deltas if of == side
+    )
+
+
+def snapshot_frame(market: str = MARKET, deltas: Iterable[Delta] = ()) -> bytes:
+    """The book that these changes make of an empty one, number ``FIRST_SEQUENCE``."""
+    newest = {(side, price): size for side, price, size in deltas}
+    held = [(side, price, size) for (side, price), size in sorted(newest.items()) if size]
+    bids, asks = _levels(held, lib.ORDERBOOK_BID), _levels(held, lib.ORDERBOOK_ASK)
+    return _frame("SNAPSHOT", market, FIRST_SEQUENCE, bids, asks)
+
+
+def delta_frame(market: str, sequence: int, delta: Delta) -> bytes:
+    """A frame of one level, as the venue writes it (185 bytes or so)."""
+    bids, asks = _levels([delta], lib.ORDERBOOK_BID), _levels([delta], lib.ORDERBOOK_ASK)
+    return _frame("DELTA", market, sequence, bids, asks)
 
 
 def delta_frames(deltas: list[Delta]) -> list[bytes]:
-    """One frame of one level for each change, as the venue writes them (185 bytes or so), numbered from 2."""
-    frames = []
-    for sequence, (side, price, size) in enumerate(deltas, start=FIRST_SEQUENCE + 1):
-        level = f'{{"price_cents":{price},"total_quantity":{size}}}'
-        bids, asks = ("", level) if side == lib.ORDERBOOK_ASK else (level, "")
-        frames.append(_frame("DELTA", sequence, bids, asks))
-    return frames
+    """One frame for each change, numbered from 2."""
+    return [
+        delta_frame(MARKET, sequence, delta)
+        for sequence, delta in enumerate(deltas, start=FIRST_SEQUENCE + 1)
+    ]
 
 
 def on_wire(payload: bytes) -> bytes:
@@ -72,25 +88,47 @@ def digest_after(deltas: list[Delta]) -> int:
     return total % (1 << 64)
 
 
+def worker_process(arena: Arena, row_index: int, markets: Sequence[str]) -> WorkerProcess:
+    """This process in the place of one of the engine's, with the code's own configuration."""
+    lib.cell_store(cell(arena.process(row_index), "epoch"), 1)
+    return WorkerProcess(
+        run_dir=Path(tempfile.gettempdir()),
+        arena=arena,
+        config=configuration.parse({"markets": [{"id": market} for market in markets]}, "perf"),
+        row_index=row_index,
+        row_epoch=1,
+        bells={},
+        parent_pid=os.getpid(),
+    )
+
+
+def new_arena(markets: Sequence[str]) -> Arena:
+    """Slots in the order of ``markets``, all of one worker."""
+    arena = Arena.create(market_slots=len(markets), worker_slots=1)
+    for slot, market in enumerate(markets):
+        arena.place_market(slot, market_id=market, worker=0, tick_count=TICKS)
+    return arena
+
+
+def ready_kernel(arena: Arena, slot: int, quote: configuration.QuoteConfig) -> MarketKernel:
+    """The C side of a quoter's market that trades and has a month to go."""
+    kernel = MarketKernel(arena.market(slot))
+    rules = ffi.new("market_rules_record_t *")
+    rules.status = MarketStatus.ACTIVE
+    rules.min_price_cents, rules.max_price_cents = 1, 99
+    rules.maker_fee_bps, rules.taker_fee_bps = 10, 20
+    rules.created_ms = START_UNIX_MS - DAY_MS
+    rules.trading_end_ms = rules.resolution_ms = START_UNIX_MS + 29 * DAY_MS
+    kernel.set_rules(quote, rules, START_UNIX_MS)
+    return kernel
+
+
 class FedMarket:
     """A new arena with one market and the ingest process's objects for it."""
 
     def __init__(self) -> None:
-        self.arena = Arena.create(market_slots=1, worker_slots=1)
-        self.arena.place_market(SLOT, market_id=MARKET, worker=0, tick_count=TICKS)
-        row = self.arena.process(lib.PROCESS_INGEST)
-        lib.cell_store(cell(row, "epoch"), 1)
-        self.ingest = Ingest(
-            WorkerProcess(
-                run_dir=Path(tempfile.gettempdir()),
-                arena=self.arena,
-                config=configuration.parse({"markets": [{"id": MARKET}]}, "perf"),
-                row_index=lib.PROCESS_INGEST,
-                row_epoch=1,
-                bells={},
-            ),
-            "",
-        )
+        self.arena = new_arena([MARKET])
+        self.ingest = Ingest(worker_process(self.arena, lib.PROCESS_INGEST, [MARKET]), "")
         self.feed = self.ingest.feeds[SLOT]
         self._image = ffi.new("image_header_t *")
         self._levels = ffi.new("int64_t[]", 2 * TICKS)

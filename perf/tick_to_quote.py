@@ -34,8 +34,6 @@ import uvloop
 from picows import WSMsgType, WSTransport, ws_connect
 
 from engine._native import ffi, lib
-from engine.events import MarketStatus
-from engine.workers.market_kernel import MarketKernel
 from perf.book import stream
 from perf.feeding import (
     DEADLINE_S,
@@ -48,6 +46,7 @@ from perf.feeding import (
     delta_frames,
     end,
     fork,
+    ready_kernel,
     snapshot_frame,
 )
 from perf.windows import Contender, Report, Samples, interleave, machine, show
@@ -56,7 +55,6 @@ IN_HAND_MESSAGES: Final = 10_000
 SENT_MESSAGES: Final = 600
 SEND_EVERY_NS: Final = 700_000
 SPIN_COUNT: Final = 200  # of a parked quoter, before it sleeps
-DAY_MS: Final = 86_400_000
 
 DELTAS: Final = stream(IN_HAND_MESSAGES)
 FRAMES: Final = delta_frames(DELTAS)
@@ -71,15 +69,7 @@ class Quoter:
     def __init__(self, market: FedMarket) -> None:
         arena = market.arena
         self.row = arena.process(lib.PROCESS_QUOTER_FIRST)
-        self.kernel = MarketKernel(arena.market(SLOT))
-        rules = ffi.new("market_rules_record_t *")
-        rules.status = MarketStatus.ACTIVE
-        rules.min_price_cents, rules.max_price_cents = 1, 99
-        rules.maker_fee_bps, rules.taker_fee_bps = 10, 20
-        rules.created_ms = START_UNIX_MS - DAY_MS
-        rules.trading_end_ms = rules.resolution_ms = START_UNIX_MS + 29 * DAY_MS
-        quote = market.ingest.proc.config.markets[SLOT].quote
-        self.kernel.set_rules(quote, rules, START_UNIX_MS)
+        self.kernel = ready_kernel(arena, SLOT, market.ingest.proc.config.markets[SLOT].quote)
         self.native = self.kernel.native
         self._markets = ffi.new("quote_market_t *[]", [self.native])
         self._news_slots = ffi.new("uint16_t[]", 1)

@@ -6,6 +6,7 @@ dollar, lots, tables of powers) appear only in :func:`native_params`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -146,8 +147,12 @@ def _fill_phase(native: Any, phase: PhasePrices) -> None:
     native.decay_powers = power_table(phase.qty_decay, lib.QUOTE_LEVELS_MAX)
 
 
+@lru_cache(maxsize=256)
 def native_params(params: PriceParams) -> NativeParams:
-    """A new ``quote_params_t`` for the kernel, checked by it.
+    """The ``quote_params_t`` of these values for the kernel, checked by it; not to be written to.
+
+    Markets with equal values share one: a thousand of them then share its cache lines, and its tables, which
+    take milliseconds, are made once.
 
     Raises ValueError for values the arithmetic is not defined for: out of their range, learning_rate_min
     below base_learning_rate/16, weights above 1 together, a fee floor above max_spread_cents (see

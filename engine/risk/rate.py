@@ -10,14 +10,18 @@ from __future__ import annotations
 from typing import Final
 
 WINDOW_NS: Final = 60_000_000_000
+LIMIT_PER_MINUTE_MIN: Final = 3  # a third of it is the capacity: one request
 
 
 class TokenBucket:
     """Requests allowed by ``limit_per_minute``; starts full."""
 
     def __init__(self, limit_per_minute: int, now_mono_ns: int) -> None:
-        if limit_per_minute < 3:
-            raise ValueError(f"limit_per_minute={limit_per_minute}, at least 3 is needed to fill a bucket")
+        if limit_per_minute < LIMIT_PER_MINUTE_MIN:
+            raise ValueError(
+                f"limit_per_minute={limit_per_minute}, "
+                f"at least {LIMIT_PER_MINUTE_MIN} is needed to fill a bucket"
+            )
         self.capacity: Final = limit_per_minute // 3
         self._gain_per_window: Final = limit_per_minute - self.capacity
         # one token is WINDOW_NS units; each nanosecond gains _gain_per_window units

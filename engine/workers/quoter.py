@@ -22,6 +22,7 @@ from engine import config as configuration
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
 from engine.events import Lifecycle
+from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
 from engine.workers import process
 from engine.workers.clock import Clock
@@ -91,7 +92,9 @@ class Quoter:
         arena = self.proc.arena
         slots = [slot for slot in arena.used_markets() if arena.market_worker(slot) == self.worker]
         venue = self.proc.config.venue
-        share = max(1, venue.order_rate_limit // max(1, len(arena.used_markets())))
+        # A market's share of the account's rate. With hundreds of markets the shares add up to more than the
+        # whole; the gateway, which sees all orders, keeps the whole.
+        share = max(LIMIT_PER_MINUTE_MIN, venue.order_rate_limit // max(1, len(arena.used_markets())))
         for slot in slots:
             version, payload = arena.config_bytes(slot)
             self._config_version = max(self._config_version, version)

@@ -131,6 +131,25 @@ def test_a_leg_more_than_the_capacity_evicts_the_oldest() -> None:
     assert all(f"t{number}:B" in applied for number in (1, 2, 3))
 
 
+def test_a_leg_applied_twice_is_held_once_and_keeps_its_age() -> None:
+    applied = AppliedTrades(capacity=2)
+    for leg in ("a:B", "b:B", "a:B", "c:B"):
+        applied.add(leg)
+    assert len(applied) == 2
+    assert "a:B" not in applied
+    assert "b:B" in applied
+    assert "c:B" in applied
+
+
+def test_legs_by_the_thousand_past_the_capacity_leave_exactly_the_newest() -> None:
+    applied = AppliedTrades(capacity=100)
+    for number in range(10_000):
+        applied.add(leg_id(f"t{number}", Side.ASK))
+        assert len(applied) == min(100, number + 1)
+    assert not any(f"t{number}:S" in applied for number in range(9_900))
+    assert all(f"t{number}:S" in applied for number in range(9_900, 10_000))
+
+
 def test_the_two_legs_of_a_self_trade_are_distinct() -> None:
     assert leg_id("t", Side.BID) != leg_id("t", Side.ASK)
 

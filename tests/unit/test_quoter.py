@@ -449,3 +449,26 @@ def test_lapped_by_the_feed_it_recovers_from_the_image(quoting: Venue) -> None:
     book = market(quoting).kernel.book
     assert lib.orderbook_best(book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_BID) == 46
     assert lib.orderbook_level(book, lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_ASK, 54) == 900
+
+
+def test_more_markets_than_the_accounts_rate_has_requests_still_start(tmp_path: Path) -> None:
+    count = 250
+    markets = configuration.parse({"markets": [{"id": f"MKT-{i}"} for i in range(count)]}, "test").markets
+    arena = Arena.create(market_slots=count, worker_slots=1)
+    for slot, market in enumerate(markets):
+        arena.place_market(slot, market_id=market.id, worker=WORKER, tick_count=101)
+        arena.write_config(slot, 1, configuration.market_json(market))
+    row = lib.PROCESS_QUOTER_FIRST + WORKER
+    proc = WorkerProcess(
+        run_dir=tmp_path,
+        arena=arena,
+        config=configuration.parse(
+            {"markets": [{"id": "MKT-0"}], "venue": {"order_rate_limit": count - 1}}, "test"
+        ),
+        row_index=row,
+        row_epoch=0,
+        bells={},
+        parent_pid=os.getpid(),
+    )
+    quoter = Quoter(proc, Clock(mono_ns=START_NS, unix_ms=START_MS))
+    assert len(quoter.markets) == count
