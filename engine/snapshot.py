@@ -27,6 +27,7 @@ from engine.events import (
     Gate,
     GatewayCounter,
     Kill,
+    KillCause,
     Lifecycle,
     MarketStatus,
     Outcome,
@@ -34,6 +35,9 @@ from engine.events import (
     ProcessState,
     WriterCounter,
 )
+from engine.quoting.defence import WidenSource
+from engine.quoting.phases import PhaseChange
+from engine.quoting.transitions import PhaseReason
 
 _HISTOGRAM: Final = np.dtype(
     [
@@ -159,7 +163,7 @@ class QuoterState(Struct, frozen=True, kw_only=True):
     lvr_cooldown_until_ms: int
     day_start_assets_cents: int
     net_flows_cents: int
-    kill_causes: int
+    kill_causes: KillCause
     fair_price_cents: int
     gates: Gate
     lifecycle: Lifecycle
@@ -218,6 +222,26 @@ class QuoterState(Struct, frozen=True, kw_only=True):
     gated_ns: tuple[int, ...]  # by bit of Gate
     ungated_ns: int
     target_in_range_ns: int
+    phase_since_ms: int
+    phase_volume: int
+    rollback_until_ms: int
+    phase_log: tuple[PhaseChange, ...]  # oldest first
+    level_ns: tuple[int, ...]  # by DefenseLevel
+    vpin: float
+    size_scale: float
+    discount_cents: int
+    sides: int
+    widen_sources: WidenSource
+    calm_cycles: int
+    one_side: int
+    day: int
+    start_assets_cents: int
+    flows_cents: int
+    spread_pnl_cents: int
+    inventory_pnl_cents: int
+    fees_paid_cents: int
+    budget_used_cents: int
+    last_supply_ms: int
 
 
 class MarketView(Struct, frozen=True, kw_only=True):
@@ -409,13 +433,30 @@ def live_orders(arena: Arena, slot: int) -> tuple[LiveOrder, ...]:
     return tuple(found)
 
 
+def _phase_log(entries: CData) -> tuple[PhaseChange, ...]:
+    return tuple(
+        PhaseChange(
+            from_phase=Phase(entry.from_phase),
+            to_phase=Phase(entry.to_phase),
+            reason=PhaseReason(entry.reason),
+            timestamp_ms=entry.timestamp_ms,
+        )
+        for entry in entries
+        if entry.timestamp_ms
+    )
+
+
 _ENUM_FIELDS: Final[dict[str, Any]] = {
     "gates": Gate,
     "lifecycle": Lifecycle,
     "phase": Phase,
     "defense": DefenseLevel,
     "market_status": MarketStatus,
+    "kill_causes": KillCause,
+    "widen_sources": WidenSource,
     "gated_ns": tuple,
+    "level_ns": tuple,
+    "phase_log": _phase_log,
 }
 
 

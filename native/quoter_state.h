@@ -28,6 +28,33 @@ enum {
     GATE_COUNT = 10,
 };
 
+/* kill causes (market-making 5.2), latched in kill_causes */
+enum {
+    KILL_CAUSE_SKEW = 1,
+    KILL_CAUSE_DAILY_LOSS = 2,
+    KILL_CAUSE_ASSET_FLOOR = 4,
+    KILL_CAUSE_BUDGET = 8,
+    KILL_CAUSE_PRICE_JUMP = 16,
+    KILL_CAUSE_EXTREME_PRICE = 32,
+    KILL_CAUSE_LVR_REPEAT = 64,
+    KILL_CAUSE_NEGATIVE_AVAILABLE = 128,
+    KILL_CAUSE_MARKET_SUSPENDED = 256,
+    KILL_CAUSE_MARKET_HALTED = 512,
+    KILL_CAUSE_OWNERSHIP = 1024,
+    KILL_CAUSE_GATE_TIMEOUT = 2048,
+    KILL_CAUSE_ADMIN = 4096,
+    KILL_CAUSE_GATEWAY_STUCK = 8192, /* the order ring is full: nobody takes intents any more */
+};
+
+enum { PHASE_LOG_ENTRIES = 8, DEFENSE_LEVELS = 4 };
+
+/* One transition of the phase machine (market-making 4); timestamp_ms 0 = unused. */
+typedef struct {
+    int64_t timestamp_ms;
+    uint8_t from_phase, to_phase, reason; /* reason: engine/quoting/transitions.py PhaseReason */
+    uint8_t reserved[5];
+} phase_change_t;
+
 typedef struct {
     /* inventory (market-making 2.2); cash_cents is free cash, frozen_cents what own BUY orders hold */
     int64_t inventory_version;
@@ -77,6 +104,27 @@ typedef struct {
     int64_t gated_ns[GATE_COUNT];
     int64_t ungated_ns;
     int64_t target_in_range_ns;
+
+    /* phase (market-making 4) */
+    int64_t phase_since_ms;
+    int64_t phase_volume;      /* shares traded by the market since then */
+    int64_t rollback_until_ms;
+    phase_change_t phase_log[PHASE_LOG_ENTRIES]; /* oldest first */
+
+    /* defence and gates (5.1, 5.3, 5.4) */
+    int64_t level_ns[DEFENSE_LEVELS]; /* time in each level since the first quote */
+    double vpin, size_scale;
+    int32_t discount_cents;
+    uint8_t sides;         /* QUOTE_SIDES_*: what the target may use */
+    uint8_t widen_sources; /* engine/quoting/defence.py WidenSource */
+    uint8_t calm_cycles, one_side;
+
+    /* money (5.5, 12): delta assets = spread + inventory - fees + flows since start_assets_cents */
+    int64_t day; /* number of the trading day; 0 = no baseline yet */
+    int64_t start_assets_cents, flows_cents;
+    int64_t spread_pnl_cents, inventory_pnl_cents, fees_paid_cents;
+    int64_t budget_used_cents;
+    int64_t last_supply_ms; /* last mint or burn asked for */
 } quoter_state_t;
 
 #ifndef CFFI_CDEF

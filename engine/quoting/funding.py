@@ -1,7 +1,9 @@
 """From a ladder of book prices and sizes to the user orders that pay for it (market-making §3.7, D7).
 
 Inventory first, cash second: the ask side sells YES it holds and buys NO for the rest; the bid side
-sells NO it holds and buys YES for the rest. Sellable is the whole volume, because own resting orders are
+sells NO it holds and buys YES for the rest. ``buy_share_bp`` above 0 (funding_mode SPLIT) sets that share
+of each level aside for the buy, so that all four kinds rest at once; what one kind cannot pay for falls to
+the other. Sellable is the whole volume, because own resting orders are
 re-planned with everything else. Integers only.
 """
 
@@ -13,6 +15,7 @@ from msgspec import Struct
 
 from engine.events import Direction, Outcome, Side
 from engine.quoting.inventory import Stock, buy_freeze_cents
+from engine.quoting.ratios import WHOLE_BP
 
 
 class Level(Struct, frozen=True, kw_only=True):
@@ -43,6 +46,7 @@ class FundingRules(Struct, frozen=True, kw_only=True):
     taker_fee_bps: int
     order_quantity_max: int
     order_amount_max_cents: int
+    buy_share_bp: int = 0  # of each level, basis points; 0 = inventory first
 
 
 def book_price_cents(outcome: Outcome, price_cents: int) -> int:
@@ -83,11 +87,16 @@ class _Purse:
         self.sellable[outcome] -= quantity
         return quantity
 
-    def buy(self, outcome: Outcome, price_cents: int, wanted: int) -> int:
-        wanted = min(wanted, self.buyable[outcome], self.rules.order_amount_max_cents // price_cents)
-        quantity = _affordable(price_cents, wanted, self.cash_cents, self.rules.taker_fee_bps)
+    def buy(self, outcome: Outcome, price_cents: int, wanted: int, *, already: int = 0) -> int:
+        """Takes up to ``wanted`` on top of ``already`` shares of the same order."""
+        amount_max = self.rules.order_amount_max_cents // price_cents - already
+        wanted = min(wanted, self.buyable[outcome], amount_max)
+        bps = self.rules.taker_fee_bps
+        held_cents = buy_freeze_cents(price_cents, already, bps)
+        quantity = _affordable(price_cents, already + wanted, self.cash_cents + held_cents, bps) - already
+        quantity = max(0, quantity)
         self.buyable[outcome] -= quantity
-        self.cash_cents -= buy_freeze_cents(price_cents, quantity, self.rules.taker_fee_bps)
+        self.cash_cents -= buy_freeze_cents(price_cents, already + quantity, bps) - held_cents
         return quantity
 
 
@@ -95,18 +104,23 @@ def _fund_level(purse: _Purse, side: Side, index: int, level: Level) -> list[Des
     sold, bought = (Outcome.YES, Outcome.NO) if side == Side.ASK else (Outcome.NO, Outcome.YES)
     rules = purse.rules
     wanted = min(level.quantity, rules.order_quantity_max)
-    orders = []
     sell_price = book_price_cents(sold, level.price_cents)
-    amount_cap = rules.order_amount_max_cents // sell_price
-    quantity = purse.sell(sold, min(wanted, amount_cap))
-    if quantity > 0:
-        orders.append((sold, Direction.SELL, sell_price, quantity))
-    rest = wanted - quantity
+    buy_price = book_price_cents(bought, level.price_cents)
+    sell_max = rules.order_amount_max_cents // sell_price
+    to_buy = wanted * rules.buy_share_bp // WHOLE_BP if rules.allow_buy else 0
+    buying = purse.buy(bought, buy_price, to_buy) if to_buy else 0
+    selling = purse.sell(sold, min(wanted - buying, sell_max))
+    rest = wanted - buying - selling
     if rest > 0 and rules.allow_buy:
-        buy_price = book_price_cents(bought, level.price_cents)
-        quantity = purse.buy(bought, buy_price, rest)
-        if quantity > 0:
-            orders.append((bought, Direction.BUY, buy_price, quantity))
+        buying += purse.buy(bought, buy_price, rest, already=buying)
+    orders = [
+        (outcome, direction, price, quantity)
+        for outcome, direction, price, quantity in (
+            (sold, Direction.SELL, sell_price, selling),
+            (bought, Direction.BUY, buy_price, buying),
+        )
+        if quantity > 0
+    ]
     return [
         DesiredOrder(
             side=side,

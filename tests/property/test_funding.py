@@ -51,6 +51,7 @@ rules = st.builds(
     taker_fee_bps=st.integers(0, 1_000),
     order_quantity_max=st.integers(1, 10_000),
     order_amount_max_cents=st.integers(100, 1_000_000),
+    buy_share_bp=st.sampled_from([0, 0, 2_500, 5_000, 10_000]),
 )
 
 

@@ -13,6 +13,8 @@ from engine._native import ffi, lib
 from engine.arena import Arena, cell, padded
 from engine.config import MarketConfig, market_json
 from engine.events import Direction, Gate, Kill, Lifecycle, MarketStatus, Outcome, Phase, ProcessState
+from engine.quoting.phases import PhaseChange
+from engine.quoting.transitions import PhaseReason
 from engine.snapshot import QuoterState, book_messages_per_s, histogram, plain, quoter_state, take
 
 
@@ -38,6 +40,21 @@ def test_every_field_of_the_state_comes_from_its_own_place() -> None:
         if name == "gated_ns":
             row.gated_ns = list(range(lib.GATE_COUNT))
             expected[name] = tuple(range(lib.GATE_COUNT))
+            continue
+        if name == "level_ns":
+            row.level_ns = list(range(lib.DEFENSE_LEVELS))
+            expected[name] = tuple(range(lib.DEFENSE_LEVELS))
+            continue
+        if name == "phase_log":
+            row.phase_log[0] = {"timestamp_ms": 5, "from_phase": 0, "to_phase": 1, "reason": 2}
+            expected[name] = (
+                PhaseChange(
+                    from_phase=Phase.EXPLORATION,
+                    to_phase=Phase.STABILIZATION,
+                    reason=PhaseReason.VOLUME_REACHED,
+                    timestamp_ms=5,
+                ),
+            )
             continue
         value = 1 if name in ("lifecycle", "phase", "defense", "market_status") else number
         setattr(row, name, value)
