@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from engine._native import lib
 from engine.config import QuoteConfig
 from engine.events import DefenseLevel
 from engine.quoting.ratios import WHOLE_BP, basis_points, exceeds, falls_below
@@ -61,6 +62,13 @@ def skew_bp(yes_volume: int, no_volume: int) -> int:
     """floor(10000 |Y - N| / (Y + N)); 0 without stock."""
     total = yes_volume + no_volume
     return abs(yes_volume - no_volume) * WHOLE_BP // total if total else 0
+
+
+def reducing_sides(yes_volume: int, no_volume: int) -> int:
+    """QUOTE_SIDES_* that reduces |q| (D8): asks when YES is heavy, bids when NO is, none in balance."""
+    if yes_volume == no_volume:
+        return int(lib.QUOTE_SIDES_NONE)
+    return int(lib.QUOTE_SIDES_ASK if yes_volume > no_volume else lib.QUOTE_SIDES_BID)
 
 
 def skew_exceeds(yes_volume: int, no_volume: int, ratio: float) -> bool:
