@@ -59,17 +59,19 @@ _KILL_WAIT_S: Final = 5.0
 _VALKEY_READY_NS: Final = 10 * _NS_PER_S
 _VALKEY_POLL_S: Final = 0.005
 
-INGEST, GATEWAY, WRITER, QUOTER, GUARD, VALKEY = "ingest", "gateway", "writer", "quoter", "guard", "valkey"
+INGEST, GATEWAY, WRITER, QUOTER = "ingest", "gateway", "writer", "quoter"
+CONTROL, GUARD, VALKEY = "control", "guard", "valkey"
 
 #: Who stops before whom: quoters withdraw their quotes, the gateway sweeps what is left, the guard looks once
-#: more, the feed and the last rows end, and the server that holds the rows goes last.
-STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, WRITER, VALKEY)
+#: more, the feed, the operators' door and the last rows end, and the server that holds the rows goes last.
+STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, CONTROL, WRITER, VALKEY)
 
 _FIXED_ROWS: Final = {
     GUARD: lib.PROCESS_GUARD,
     INGEST: lib.PROCESS_INGEST,
     GATEWAY: lib.PROCESS_GATEWAY,
     WRITER: lib.PROCESS_WRITER,
+    CONTROL: lib.PROCESS_CONTROL,
 }
 #: The others never hear the venue's password: they have no session of their own.
 _KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)
@@ -543,6 +545,9 @@ class Supervisor:
         elif child.kind == GATEWAY:
             for worker in workers:
                 lib.message_free_role(self.arena.execution_ring(worker))
+        elif child.kind == CONTROL:
+            for row in range(self.arena.process_slots):
+                lib.message_free_role(self.arena.command_ring(row))
         elif child.worker is not None:
             lib.message_free_role(self.arena.order_ring(child.worker))
             lib.broadcast_free_role(self.arena.step_ring(child.worker))

@@ -1,16 +1,19 @@
 """Configuration: what every process reads, declared, layered and checked.
 
 ``setting`` declares a parameter, ``quote`` declares them all, ``rules`` relates them, ``names`` knows their
-other names, ``file`` reads TOML. Layers: code default < TOML [quote] < a market's [markets.quote] < Redis
-``amm:config`` (market-making §10).
+other names, ``file`` reads TOML, ``override`` the Redis hash, ``edit`` changes it. Layers: code default <
+TOML [quote] < a market's [markets.quote] < Redis ``amm:config`` (market-making §10).
 """
 
 from engine.config.errors import EXIT_CONFIG, EXIT_USAGE, ConfigError
 from engine.config.file import (
     MARKET_ID_PATTERN,
+    AppliedOverride,
     Config,
     EngineConfig,
     MarketConfig,
+    Origin,
+    Origins,
     RedisConfig,
     VenueConfig,
     load,
@@ -30,11 +33,14 @@ __all__ = [
     "EXIT_CONFIG",
     "EXIT_USAGE",
     "MARKET_ID_PATTERN",
+    "AppliedOverride",
     "Config",
     "ConfigError",
     "EngineConfig",
     "ExplorationConfig",
     "MarketConfig",
+    "Origin",
+    "Origins",
     "QuoteConfig",
     "RedisConfig",
     "RollbackConfig",

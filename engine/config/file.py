@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from engine.config.errors import ConfigError
-from engine.config.names import Warn, canonical, merged, no_warning
+from engine.config.names import Table, Warn, canonical, flat, merged, no_warning
 from engine.config.oracle import OracleConfig
 from engine.config.quote import QuoteConfig
 from engine.config.rules import broken_rules
@@ -23,13 +24,50 @@ from engine.config.rules import broken_rules
 MARKET_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 
 
+class Origins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where values that are not code defaults come from: dotted names by layer, each name once."""
+
+    file_global: tuple[str, ...] = ()  # [quote]
+    file_market: tuple[str, ...] = ()  # [markets.quote]
+    redis_json: tuple[str, ...] = ()  # amm:config, override_json
+    redis_flat: tuple[str, ...] = ()  # amm:config, a field of its own
+
+    def of(self, name: str) -> Origin:
+        """The layer that a parameter's value in force comes from."""
+        for origin in (Origin.REDIS_FLAT, Origin.REDIS_JSON, Origin.FILE_MARKET, Origin.FILE_GLOBAL):
+            if name in getattr(self, origin.name.lower()):
+                return origin
+        return Origin.DEFAULT
+
+
+class Origin(Enum):
+    """The layers, as `corequote config show` names them."""
+
+    DEFAULT = "default"
+    FILE_GLOBAL = "file [quote]"
+    FILE_MARKET = "file [markets.quote]"
+    REDIS_JSON = "redis override_json"
+    REDIS_FLAT = "redis field"
+
+
+class AppliedOverride(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``amm:config`` hash that is part of a market's values in force."""
+
+    version: int  # its config_version
+    updated_at_ms: int  # 0 = it does not say
+    updated_by: str
+    expires_at_ms: int | None
+
+
 class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One market: its id, where it runs, and what it overrides of [quote]."""
+    """One market: its id, where it runs, how it is quoted, and which layers that comes from."""
 
     id: Annotated[str, Meta(pattern=MARKET_ID_PATTERN)]
     core: Annotated[int, Meta(ge=0)] | None = None  # CPU core; None = planned by the supervisor
     quote: QuoteConfig = QuoteConfig()
     oracle: OracleConfig | None = None  # another price of the same event; None = no oracle, no oracle checks
+    origins: Origins = Origins()  # filled in by the layers, never by a file
+    override: AppliedOverride | None = None
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -124,17 +162,38 @@ def _canonical_venue(document: dict[str, Any], where: str) -> dict[str, Any]:
     return document | {"venue": renamed}
 
 
+def _with_origins(markets: list[MarketConfig], shared: Table, own: list[Table]) -> list[MarketConfig]:
+    """The markets with the file's share of :class:`Origins`; ``own`` are their tables as written."""
+    found = []
+    for market, table in zip(markets, own, strict=True):
+        by_market = flat(table.get("quote", {}))
+        by_all = [name for name in flat(shared) if name not in by_market]
+        origins = Origins(file_global=tuple(by_all), file_market=tuple(by_market))
+        found.append(structs.replace(market, origins=origins))
+    return found
+
+
+def _refuse_filled_in(markets: list[Any], where: str) -> None:
+    """Fields of a market that the layers fill in are none of a file's."""
+    for index, market in enumerate(markets):
+        for name in ("origins", "override"):
+            if isinstance(market, dict) and name in market:
+                raise ConfigError(f"{where}: markets[{index}]: Object contains unknown field `{name}`")
+
+
 def parse(document: dict[str, Any], where: str, *, warn: Warn = no_warning) -> Config:
     """A parsed TOML document -> Config. ``where`` names the source in errors; ``warn`` takes one line for
     each name that has no effect. Raises ConfigError."""
     document = _canonical_quote(_canonical_venue(document, where), f"{where}: quote", warn)
     markets = document.get("markets", [])
+    own: list[Any] = []
     if isinstance(markets, list):
         shared = document.get("quote", {})
         own = [
             _canonical_quote(market, f"{where}: markets[{index}].quote", warn)
             for index, market in enumerate(markets)
         ]
+        _refuse_filled_in(own, where)
         document = document | {
             "markets": [
                 merged({"quote": shared}, market)
@@ -147,6 +206,7 @@ def parse(document: dict[str, Any], where: str, *, warn: Warn = no_warning) -> C
         config = msgspec.convert(document, Config, strict=True)
     except msgspec.ValidationError as error:
         raise ConfigError(validation_line(where, document, error)) from None
+    config = structs.replace(config, markets=_with_origins(config.markets, document.get("quote", {}), own))
     seen: set[str] = set()
     for index, market in enumerate(config.markets):
         if market.id in seen:

@@ -66,6 +66,9 @@ def take_roles(proc: process.WorkerProcess, row: int) -> None:
     elif row == lib.PROCESS_GATEWAY:
         for worker in used:
             check(lib.message_acquire(arena.execution_ring(worker), proc.token), "execution ring")
+    elif row == lib.PROCESS_CONTROL:
+        for other in range(arena.process_slots):
+            check(lib.message_acquire(arena.command_ring(other), proc.token), "command ring")
     elif row >= lib.PROCESS_QUOTER_FIRST:
         worker = row - lib.PROCESS_QUOTER_FIRST
         check(lib.message_acquire(arena.order_ring(worker), proc.token), "order ring")
