@@ -113,6 +113,56 @@ def status(
         status_view.show(report)
 
 
+oracle_app = typer.Typer(help="An operator's oracle price of a market.", no_args_is_help=True)
+app.add_typer(oracle_app, name="oracle")
+
+_Market = Annotated[str, typer.Argument(metavar="MARKET", help="The market's id.")]
+_RunDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Which run; needed only when several engines run.")
+]
+
+
+@oracle_app.command("set")
+def oracle_set(
+    market: _Market,
+    price: Annotated[int, typer.Argument(metavar="PRICE", help="YES price in cents, 1..99.")],
+    ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it holds, 1..86400.")] = 900.0,
+    run_dir: _RunDir = None,
+) -> None:
+    """Say what a market is worth; its oracle must be `operator`. The engine takes it up within a second.
+
+    Exit codes: 0 written; 2 usage; 3 nothing runs; 78 Redis cannot be reached, or the market's oracle is
+    another one.
+    """
+    _oracle(run_dir, market, price, ttl)
+
+
+@oracle_app.command("clear")
+def oracle_clear(market: _Market, run_dir: _RunDir = None) -> None:
+    """Take the price back: the market has no oracle value until the next `set`.
+
+    Exit codes: 0 cleared; 2 usage; 3 nothing runs; 78 Redis cannot be reached, or the market's oracle is
+    another one.
+    """
+    _oracle(run_dir, market, None, 0.0)
+
+
+def _oracle(run_dir: Path | None, market: str, price_cents: int | None, ttl_s: float) -> None:
+    # Imported here: most commands need no event loop.
+    from engine import oracle_operator  # noqa: PLC0415
+    from engine.oracle_store import OracleValueError  # noqa: PLC0415
+
+    try:
+        line = oracle_operator.say(_the_run(run_dir), market, price_cents=price_cents, ttl_s=ttl_s)
+    except OracleValueError as error:
+        raise _fail(error, EXIT_USAGE) from None
+    except rundir.RunDirError as error:
+        raise _fail(error, EXIT_NOT_RUNNING) from None
+    except ConfigError as error:
+        raise _fail(error, EXIT_CONFIG) from None
+    _print_line(line)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
