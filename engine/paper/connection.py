@@ -6,6 +6,8 @@ always follows in the same breath. On a busy two-core machine this was a fifth o
 """
 
 import asyncio
+import socket
+import struct
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -43,6 +45,13 @@ class JoiningTransport:
         """Send what waits, then close."""
         self.flush()
         self.plain.close()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection by RST instead of FIN: whoever reads from it gets an error, not an end."""
+    no_linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+    transport.abort()
 
 
 class JoiningHttpProtocol(HttpToolsProtocol):

@@ -10,8 +10,6 @@ Reads: requests, fault rules. Writes: replies, broken ones among them.
 import asyncio
 import os
 import signal
-import socket
-import struct
 import time
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
@@ -25,6 +23,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from engine.paper import connection
 from engine.paper.connection import JoiningHttpProtocol
 from engine.paper.desk import Desk
 from engine.paper.envelope import Answer
@@ -88,9 +87,9 @@ class Line:
     async def flush(self) -> None:
         """Wait until the kernel has everything; not for ever, the client may have stopped reading."""
         for _ in range(_FLUSH_POLLS_MAX):
+            await asyncio.sleep(_FLUSH_POLL_S)  # first, because what was just written is not in the count yet
             if self._transport.is_closing() or not self._transport.get_write_buffer_size():
                 return
-            await asyncio.sleep(_FLUSH_POLL_S)
 
     def close(self, *, reset: bool) -> None:
         """End the connection, by FIN or by RST; whatever is answered afterwards goes nowhere."""
@@ -98,9 +97,9 @@ class Line:
         if self._transport.is_closing():
             return
         if reset:
-            linger = struct.pack("ii", 1, 0)
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        self._transport.abort()
+            connection.reset(self._transport)
+        else:
+            self._transport.abort()
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):

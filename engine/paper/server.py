@@ -27,6 +27,7 @@ from engine.paper.desk import Desk
 from engine.paper.exchange import Clock, Exchange
 from engine.paper.faults_http import FaultyHttpProtocol
 from engine.paper.faults_store import FaultyStore
+from engine.paper.faults_streams import FaultyStreams
 from engine.paper.faults_switches import Switches
 from engine.paper.limits import FixedWindows
 from engine.paper.model import AMM_USER_ID, MarketStatus
@@ -177,7 +178,12 @@ class PaperServer:
     ) -> None:
         secret = self._secret.jwt_secret or secrets.token_hex(32)
         tokens = Tokens(secret, self._secret.service_token)
-        streams = Streams(exchange, tokens, self._config.snapshot_interval_ms)
+        interval_ms = self._config.snapshot_interval_ms
+        streams = (
+            Streams(exchange, tokens, interval_ms)
+            if switches is None
+            else FaultyStreams(exchange, tokens, interval_ms, switches)
+        )
         desk = Desk(exchange, tokens, FixedWindows(time.time), self._config)
         upgrade = partial(_upgrade, streams) if desk.dialect.serves_streams else "none"
         self._uvicorn = _Uvicorn(

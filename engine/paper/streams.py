@@ -45,7 +45,7 @@ CLOSE_BAD_MESSAGE: Final = 4400
 _REQUEST_BYTES_MAX: Final = 4096
 _PING_IDLE_SECONDS: Final = 20
 _HANDSHAKE_SECONDS: Final = 5
-_BOOK_PATH: Final = "/ws/v1/orderbook/"
+BOOK_PATH: Final = "/ws/v1/orderbook/"
 _TRADES_PATH: Final = "/ws/v1/trades/"
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -98,13 +98,23 @@ class Connection(WSListener):
         if transport is None:
             return
         if transport.underlying_transport.get_write_buffer_size() > BUFFER_BYTES_MAX:
-            self.streams.slow_clients_cut += 1
-            _LOG.warning("slow client of market %s cut off", self.market_id)
-            self.transport = None
-            transport.disconnect(graceful=False)
+            self.cut_off()
             return
         self.sequence_id += 1
-        transport.send(WSMsgType.TEXT, b"%b%d%b" % (head, self.sequence_id, tail))
+        self.transmit(transport, b"%b%d%b" % (head, self.sequence_id, tail))
+
+    def transmit(self, transport: WSTransport, message: bytes) -> None:
+        """Put one whole message on the wire."""
+        transport.send(WSMsgType.TEXT, message)
+
+    def cut_off(self) -> None:
+        """Get rid of a client that does not read, without a close frame that it would not read either."""
+        if self.transport is None:
+            return
+        self.streams.slow_clients_cut += 1
+        _LOG.warning("slow client of market %s cut off", self.market_id)
+        transport, self.transport = self.transport, None
+        transport.disconnect(graceful=False)
 
 
 class BookConnection(Connection):
@@ -188,8 +198,8 @@ class Streams:
     def accept(self, request: WSUpgradeRequest) -> WSListener:
         """The listener for an upgrade request: a stream, or a refusal (section 3)."""
         url = urlsplit(request.path.decode("latin-1"))
-        if url.path.startswith(_BOOK_PATH):
-            stream, market_id = _BOOK_PATH, url.path.removeprefix(_BOOK_PATH)
+        if url.path.startswith(BOOK_PATH):
+            stream, market_id = BOOK_PATH, url.path.removeprefix(BOOK_PATH)
         elif url.path.startswith(_TRADES_PATH):
             stream, market_id = _TRADES_PATH, url.path.removeprefix(_TRADES_PATH)
         else:
@@ -204,7 +214,11 @@ class Streams:
             return RefusedConnection(CLOSE_UNAUTHORIZED, "the token's user does not exist here")
         if market_id not in self._exchange.state.markets:
             return RefusedConnection(CLOSE_UNKNOWN, f"market {market_id[:64]} is unknown")
-        return BookConnection(self, market_id) if stream == _BOOK_PATH else Connection(self, market_id)
+        return self.connect(stream, market_id, caller.user_id)
+
+    def connect(self, stream: str, market_id: str, user_id: str) -> Connection:  # noqa: ARG002 - for heirs
+        """The listener of one stream of a market."""
+        return BookConnection(self, market_id) if stream == BOOK_PATH else Connection(self, market_id)
 
     def join(self, connection: Connection) -> None:
         """Count a connection among its market's."""

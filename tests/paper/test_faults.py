@@ -49,13 +49,14 @@ def ask(
     path: str,
     body: object = None,
     timeout_s: float = DEADLINE_S,
+    prefix: str = API,
 ) -> Outcome:
     """One request on a connection of its own."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     response = None
     try:
-        connection.request(method, API + path, json.dumps(body) if body is not None else None, headers)
+        connection.request(method, prefix + path, json.dumps(body) if body is not None else None, headers)
         response = connection.getresponse()
         return Outcome("answered", response.status, response.read(), dict(response.headers.items()))
     except http.client.RemoteDisconnected:
@@ -402,6 +403,33 @@ def test_by_user_and_by_market(faulty: Venue, a: Person) -> None:
 def test_there_are_no_switches_without_the_option(shared: Venue) -> None:
     assert shared.operator.call("GET", "/admin/faults").status == 404
     assert shared.operator.call("PUT", "/admin/faults", {"rules": []}).status == 404
+
+
+def described(venue: Venue) -> dict[str, Any]:
+    outcome = ask(venue.host, venue.port, "", "GET", "/schema/openapi.json", prefix="")
+    return dict(json.loads(outcome.body)["paths"])
+
+
+def test_the_description_knows_them_where_they_are(faulty: Venue, shared: Venue) -> None:
+    operations = described(faulty)["/api/v1/admin/faults"]
+    assert set(operations) == {"get", "put"}
+    body = operations["put"]["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/Rules"}
+    assert "/api/v1/admin/faults" not in described(shared)
+
+
+def test_the_as_built_dialect_has_them_too() -> None:
+    with open_venue(faults=True, dialect="as-built") as venue:
+        (person,) = venue.people("A")
+        answer = {"type": "answer", "moment": AFTER, "status": 500}
+        switch(
+            venue, rule(answer, times=1), rule({"type": "omit_recent_orders", "age_ms": 600_000}, match={})
+        )
+        outcome = place(person, "lost")
+        assert (outcome.status, outcome.body) == (500, b"Internal Server Error")
+        assert held(person, "lost") == (1, FROZEN_CENTS)
+        page = ask(venue.host, venue.port, person.token, "GET", "/orders")
+        assert json.loads(page.body)["items"] == []
 
 
 def test_only_administrators(faulty: Venue, a: Person) -> None:
