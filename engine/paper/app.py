@@ -1,6 +1,7 @@
 """The HTTP surface as one Litestar application (contract section 2)."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Final
 
 from litestar import Litestar, Request, Response, Router, get
@@ -13,7 +14,7 @@ from engine.paper.envelope import Answer, ok
 from engine.paper.faults_http import FaultyApp
 from engine.paper.faults_routes import fault_routes
 from engine.paper.faults_switches import Switches
-from engine.paper.openapi import CompletedJson
+from engine.paper.openapi import CompletedJson, told
 from engine.paper.routes_account import account_routes
 from engine.paper.routes_admin import admin_routes
 from engine.paper.routes_trading import amm_routes, history_routes, market_routes, order_routes
@@ -30,7 +31,7 @@ def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
     With ``switches``, /admin/faults exists and requests pass through the fault layer.
     """
 
-    @get("/health")
+    @get("/health", opt=told(Empty, public=True))
     async def health(request: Web) -> Answer:  # noqa: ARG001 - the framework passes it by name
         return ok(Empty())
 
@@ -49,7 +50,7 @@ def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
 
     def answer_http_error(request: AnyRequest, error: HTTPException) -> Response[bytes]:  # noqa: ARG001
         """Errors the framework finds before a route runs: unknown path, wrong method, oversized body."""
-        return _framed(desk.dialect.unroutable(error.status_code, error.detail))
+        return _framed(desk.dialect.unroutable(error.status_code, error.detail), error.headers)
 
     def answer_bug(request: AnyRequest, error: Exception) -> Response[bytes]:
         """Anything unforeseen: logged with its trace, answered without it."""
@@ -71,8 +72,10 @@ def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
     return app if switches is None else FaultyApp(app, switches, desk)
 
 
-def _framed(answer: Answer) -> Response[bytes]:
+def _framed(answer: Answer, headers: Mapping[str, str] | None = None) -> Response[bytes]:
     # The framework's error path takes only its own response type.
     return Response(
-        answer.body, status_code=answer.status, headers={"content-type": answer.content_type.decode()}
+        answer.body,
+        status_code=answer.status,
+        headers={**(headers or {}), "content-type": answer.content_type.decode()},
     )

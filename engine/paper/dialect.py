@@ -52,6 +52,7 @@ from engine.paper.views_as_built import (
     ValidationFault,
 )
 
+RATE_HEADERS: Final = ("Retry-After", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _KEY: Final = re.compile(r"[^.\[\]`]+")
 
 
@@ -106,7 +107,7 @@ class Dialect:
             "business refusal (codes 1004, 2001 to 2002, 3002 to 3004, 4001 to 4006, 5001, 6001 to 6008)",
             (ErrorEnvelope,),
         ),
-        Fault(429, "rate limit (code 9001)", (ErrorEnvelope,)),
+        Fault(429, "rate limit (code 9001)", (ErrorEnvelope,), RATE_HEADERS),
         Fault(500, "internal error (code 9002)", (ErrorEnvelope,)),
     )
 

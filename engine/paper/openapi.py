@@ -13,6 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 
 from engine.paper.envelope import Envelope
+from engine.paper.requests import NO_MORE
 
 _REFS: Final = "#/components/schemas/{name}"
 _TOLD: Final = "told"
@@ -24,16 +25,22 @@ class Fault(msgspec.Struct, frozen=True):
     status: int
     meaning: str
     bodies: tuple[Any, ...]
+    headers: tuple[str, ...] = ()
+    """Headers that come with it, whole numbers all."""
 
 
 class Told(msgspec.Struct, frozen=True):
-    """Types of one route: its body, its query, the data it answers, and the statuses of success."""
+    """Types of one route: its body, its query, the data it answers, and the statuses of success.
+
+    ``public``: it needs no token.
+    """
 
     answer: Any
     body: type[msgspec.Struct] | None
     query: type[msgspec.Struct] | None
     statuses: tuple[int, ...]
     enveloped: bool
+    public: bool
 
 
 def told(
@@ -42,9 +49,10 @@ def told(
     body: type[msgspec.Struct] | None = None,
     query: type[msgspec.Struct] | None = None,
     enveloped: bool = True,
+    public: bool = False,
 ) -> dict[str, Any]:
     """The ``opt`` of a route handler; success is 200 unless other statuses are named."""
-    return {_TOLD: Told(answer, body, query, statuses or (200,), enveloped)}
+    return {_TOLD: Told(answer, body, query, statuses or (200,), enveloped, public)}
 
 
 class CompletedJson(JsonRenderPlugin):
@@ -84,6 +92,7 @@ def _complete(document: dict[str, Any], routes: list[HTTPRoute], faults: Sequenc
         schema_hook=lambda _: {"description": "any value"},
         ref_template=_REFS,
     )
+    _as_ecma(schemas)
     reference_of = dict(zip(ordered, references, strict=True))
     document.setdefault("components", {})["schemas"] = schemas
     document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
@@ -99,13 +108,26 @@ def _error(fault: Fault, reference_of: dict[Any, Any]) -> dict[str, Any]:
         content = {"text/plain": {"schema": {"type": "string"}}}
     else:
         content = _json(bodies[0] if len(bodies) == 1 else {"anyOf": bodies})
-    return {"description": fault.meaning, "content": content}
+    headers = {name: {"schema": {"type": "integer"}} for name in fault.headers}
+    return {"description": fault.meaning, "content": content, "headers": headers}
+
+
+def _as_ecma(schema: Any) -> None:
+    """Write "nothing may follow" as ``$``, which in the description's dialect admits no trailing newline."""
+    if isinstance(schema, list):
+        for member in schema:
+            _as_ecma(member)
+    elif isinstance(schema, dict):
+        if isinstance(pattern := schema.get("pattern"), str):
+            schema["pattern"] = pattern.replace(NO_MORE, "$")
+        for member in schema.values():
+            _as_ecma(member)
 
 
 def _complete_operation(
     operation: dict[str, Any], facts: Told, reference_of: dict[Any, Any], schemas: dict[str, Any]
 ) -> None:
-    operation["security"] = [{"bearer": []}]
+    operation["security"] = [] if facts.public else [{"bearer": []}]
     if facts.body is not None:
         operation["requestBody"] = {"required": True, "content": _json(reference_of[facts.body])}
     if facts.query is not None:

@@ -26,9 +26,9 @@ from engine.paper.model import (
 )
 from engine.paper.refusal import Code, Refusal
 
-_NO_MORE: Final = r"(?![\s\S])"  # unlike $, admits no trailing newline
-Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + _NO_MORE)]
-Key = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,64}" + _NO_MORE)]
+NO_MORE: Final = r"(?![\s\S])"  # unlike $, admits no trailing newline
+Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}" + NO_MORE)]
+Key = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,64}" + NO_MORE)]
 """1 to 64 visible ASCII characters, no spaces."""
 Integer = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 PositiveCents = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
@@ -36,8 +36,8 @@ DepositCents = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 PairQuantity = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 PriceCents = Annotated[int, msgspec.Meta(ge=1, le=99)]
 SettleDelayMs = Annotated[int, msgspec.Meta(ge=0, le=86_400_000)]
-Username = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]{3,64}" + _NO_MORE)]
-Email = Annotated[str, msgspec.Meta(pattern=r"^[!-?A-~]{1,64}@[!-?A-~]{1,190}" + _NO_MORE)]
+Username = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_]{3,64}" + NO_MORE)]
+Email = Annotated[str, msgspec.Meta(pattern=r"^[!-?A-~]{1,64}@[!-?A-~]{1,190}" + NO_MORE)]
 NewPassword = Annotated[str, msgspec.Meta(min_length=8, max_length=128)]
 AnyPassword = Annotated[str, msgspec.Meta(max_length=128)]
 PageLimit = Annotated[int, msgspec.Meta(ge=1, le=100)]

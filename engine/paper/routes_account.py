@@ -50,7 +50,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
     """Handlers of /auth and /account."""
     exchange, state = desk.exchange, desk.exchange.state
 
-    @post("/auth/register", opt=told(RegisteredView, 201, body=RegisterBody))
+    @post("/auth/register", opt=told(RegisteredView, 201, body=RegisterBody, public=True))
     @desk.answering
     async def register(request: Web) -> Answer:
         desk.count_login(request)
@@ -68,7 +68,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, Registered)
         return ok(RegisteredView.of(result.user), 201)
 
-    @post("/auth/login", status_code=200, opt=told(LoginView, body=LoginBody))
+    @post("/auth/login", status_code=200, opt=told(LoginView, body=LoginBody, public=True))
     @desk.answering
     async def login(request: Web) -> Answer:
         desk.count_login(request)
@@ -92,7 +92,7 @@ def account_routes(desk: Desk) -> list[HTTPRouteHandler]:
             )
         )
 
-    @post("/auth/refresh", status_code=200, opt=told(RefreshView, body=RefreshBody))
+    @post("/auth/refresh", status_code=200, opt=told(RefreshView, body=RefreshBody, public=True))
     @desk.answering
     async def refresh(request: Web) -> Answer:
         desk.count_login(request)

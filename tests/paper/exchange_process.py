@@ -10,6 +10,7 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 60.0
+AMM_PASSWORD = "Market-Maker-1"
 OPERATOR_PASSWORD = "Operator-1"
 JWT_SECRET = "a-secret-that-outlives-the-process"
 
@@ -32,6 +33,7 @@ class ExchangeProcess:
                 env={
                     **environment,
                     "COREQUOTE_PARENT_PID": str(os.getpid()),
+                    "COREQUOTE_AMM_PASSWORD": AMM_PASSWORD,
                     "COREQUOTE_OPERATOR_PASSWORD": OPERATOR_PASSWORD,
                     "COREQUOTE_JWT_SECRET": JWT_SECRET,
                 },
