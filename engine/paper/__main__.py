@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from engine.paper.config import EXIT_CONFIG, ConfigError, PaperConfig, Secrets, load_config
 from engine.paper.dialect import DialectName
+from engine.paper.event_bus import EventsError
+from engine.paper.kafka import open_bus
 from engine.paper.lifetime import bind_to_parent
 from engine.paper.limits import LimitProfile
 from engine.paper.migration import MigrationRefusedError, migrate
@@ -46,6 +48,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         choices=list(DialectName),
         help="how it speaks: as the contract says (the default) or like the platform as it was built, to "
         "test a client against both",
+    )
+    parser.add_argument(
+        "--events",
+        metavar="none|kafka://HOST:PORT[,HOST:PORT...]",
+        help="event bus that every committed trade, order step and market status is published to "
+        "(default none; kafka needs the extra corequote[kafka])",
     )
     parser.add_argument(
         "--snapshot-interval-ms", type=int, metavar="N", help="how often book streams repeat the snapshot"
@@ -92,6 +100,11 @@ def _configure(options: argparse.Namespace) -> PaperConfig:
         config = replace(config, dialect=options.dialect)
     if options.faults:
         config = replace(config, faults=True)
+    if options.events is not None:
+        try:
+            config = replace(config, events=options.events)
+        except ValueError as error:
+            raise ConfigError(f"--{error}") from error
     if options.snapshot_interval_ms is not None:
         if not 100 <= options.snapshot_interval_ms <= 3_600_000:
             raise ConfigError(
@@ -121,16 +134,18 @@ def main(arguments: list[str] | None = None) -> int:
             with storage as database:
                 asyncio.run(_migrate(database, options.migrate))
             return 0
+        config = _configure(options)
         serve(
-            _configure(options),
+            config,
             options.host,
             options.port,
             secret=Secrets.from_environment(os.environ),
             storage=storage,
+            bus=open_bus(config.events),
             port_file=options.port_file,
             announce=flush_print,
         )
-    except (ConfigError, BindError, DatabaseError, MigrationRefusedError) as error:
+    except (ConfigError, BindError, DatabaseError, EventsError, MigrationRefusedError) as error:
         print(f"corequote paper: {error}", file=sys.stderr)
         return EXIT_CONFIG
     except StoreLostError as error:

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 
 from engine.paper.dialect import DialectName
+from engine.paper.kafka import NO_EVENTS, kafka_servers
 from engine.paper.limits import LimitProfile
 from engine.paper.model import MarketStatus
 
@@ -97,6 +98,8 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """How it speaks: contract, or as-built like the running platform (section 2.8)."""
     limits: LimitProfile = LimitProfile.CONTRACT
     """Rate-limit profile: contract, jwt_mvp or off (section 1.7); as-built there is none."""
+    events: str = NO_EVENTS
+    """Event bus (section 4): none, or kafka://HOST:PORT[,HOST:PORT...]."""
     snapshot_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     """How often a book stream repeats its snapshot, milliseconds."""
     faults: bool = False
@@ -105,6 +108,8 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Work factor of password hashes; each step doubles the time of a login."""
 
     def __post_init__(self) -> None:
+        if kafka_servers(self.events) and self.dialect is DialectName.AS_BUILT:
+            raise ValueError(f"events {self.events!r}: the as-built dialect has no event bus")
         ids = [market.id for market in self.markets or ()]
         for market_id in ids:
             if ids.count(market_id) > 1:

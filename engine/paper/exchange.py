@@ -110,27 +110,43 @@ class _Decided(msgspec.Struct, frozen=True):
 class Exchange:
     """Owner of both states and their only writer. All methods run on one event loop."""
 
-    def __init__(self, store: Store, clock: Clock, state: State, working: State, end: JournalEnd) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        state: State,
+        working: State,
+        end: JournalEnd,
+        on_events: Callable[[], None] | None,
+    ) -> None:
         self.state: Final = state
         self._store: Final = store
         self._clock: Final = clock
         self._working = working
         self._journal_end = end
+        self._on_events: Final = on_events
         self._listeners: Final[list[Callable[[Committed], None]]] = []
+        self._watchers: Final[list[Callable[[], None]]] = []
         self._waiting: Final[deque[_Waiting]] = deque()
         self._wake: Final = asyncio.Event()
         self._closing = False
         self._failure: Exception | None = None
 
     @classmethod
-    async def open(cls, store: Store, clock: Clock) -> "Exchange":
-        """The exchange that the database's rows describe."""
+    async def open(
+        cls, store: Store, clock: Clock, on_events: Callable[[], None] | None = None
+    ) -> "Exchange":
+        """The exchange that the database's rows describe.
+
+        ``on_events`` is called after each commit that put events into the outbox. Without it nobody
+        publishes, and none are written.
+        """
         rows, end, last_unix_ns = await store.load()
         clock.never_before(last_unix_ns)
         working = State.restored(rows)
         # Ids rise over restarts too, and tell roughly when they were issued.
         working.next_id = max(working.next_id, clock.read_unix_ns() // 1_000_000 * _IDS_PER_MS)
-        return cls(store, clock, State.restored(rows), working, end)
+        return cls(store, clock, State.restored(rows), working, end, on_events)
 
     def now(self) -> datetime:
         """The exchange's time."""
@@ -139,6 +155,10 @@ class Exchange:
     def listen(self, listener: Callable[[Committed], None]) -> None:
         """Call ``listener`` after each commit that changed a book or made a fill."""
         self._listeners.append(listener)
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher`` after every command that changed anything, before its caller is answered."""
+        self._watchers.append(watcher)
 
     async def journal(self, after: int, limit: int) -> JournalView:
         """Up to ``limit`` committed effects with a sequence above ``after``."""
@@ -203,6 +223,8 @@ class Exchange:
             for waiting in batch:
                 waiting.fail(error)
             raise
+        if written.has_events and self._on_events is not None:
+            self._on_events()
         for one in decided:
             self._publish(one)
 
@@ -250,8 +272,9 @@ class Exchange:
         written.add(effects, commit)
         for account in effects.accounts:
             written.move(before.accounts.get(account.user_id), account)
-        outbox = outbox_events(effects, before, commit.first_sequence, unix_ns, at)
-        written.tell(outbox, wal_events(effects, at))
+        if self._on_events is not None:
+            written.tell(outbox_events(effects, before, commit.first_sequence, unix_ns, at))
+        written.trace(wal_events(effects, at))
         before.apply(effects)
         self._journal_end = JournalEnd(commit.number, commit.last_sequence)
 
@@ -270,6 +293,8 @@ class Exchange:
                 )
                 for listener in self._listeners:
                     listener(committed)
+            for watcher in self._watchers:
+                watcher()
         if one.error is not None:
             one.waiting.fail(one.error)
         else:

@@ -24,6 +24,7 @@ from engine.paper.commands import RegisterUser, SetPassword, SettleMarket
 from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
 from engine.paper.connection import JoiningHttpProtocol
 from engine.paper.desk import Desk
+from engine.paper.event_bus import EventBus, Publisher
 from engine.paper.exchange import Clock, Exchange
 from engine.paper.faults_http import FaultyHttpProtocol
 from engine.paper.faults_store import FaultyStore
@@ -120,10 +121,16 @@ class PaperServer:
     """One exchange on one socket and one database. ``exchange`` may be read by whoever holds the server."""
 
     def __init__(
-        self, config: PaperConfig, secret: Secrets, listener: socket.socket, database: Database
+        self,
+        config: PaperConfig,
+        secret: Secrets,
+        listener: socket.socket,
+        database: Database,
+        bus: EventBus | None = None,
     ) -> None:
         self._exchange: Exchange | None = None
         self._database: Final = database
+        self._bus: Final = bus
         self._config: Final = config
         self._secret: Final = secret
         self._listener: Final = listener
@@ -159,8 +166,10 @@ class PaperServer:
     async def _serve(self, on_started: Callable[[], None]) -> None:
         store = await (FaultyStore if self._config.faults else Store).open(self._database)
         switches = Switches(store.kill_switch) if isinstance(store, FaultyStore) else None
+        publisher = Publisher(self._database, self._bus) if self._bus is not None else None
         try:
-            self._exchange = exchange = await Exchange.open(store, Clock())
+            on_events = publisher.wake if publisher is not None else None
+            self._exchange = exchange = await Exchange.open(store, Clock(), on_events)
             committer = asyncio.create_task(exchange.run())
             # An exchange that cannot commit any more has nothing to serve.
             committer.add_done_callback(lambda _: self.stop())
@@ -171,6 +180,8 @@ class PaperServer:
                 exchange.close()
                 await committer
         finally:
+            if publisher is not None:
+                await publisher.close()
             await store.close()
 
     async def _serve_requests(
@@ -212,6 +223,7 @@ def serve(
     *,
     secret: Secrets,
     storage: AbstractContextManager[Database],
+    bus: EventBus | None = None,
     port_file: Path | None = None,
     announce: Callable[[str], None] = print,
 ) -> None:
@@ -220,9 +232,10 @@ def serve(
     Once connections are accepted, ``port_file`` (written whole or not at all) holds ``HOST:PORT`` and
     ``announce`` is called with one line that names the URL. Raises :class:`BindError` before anything starts,
     :class:`DatabaseError` before anything is served, :class:`StoreLostError` when the database goes.
+    Events go to ``bus``; without one there are none.
     """
     with open_socket(host, port) as listener, storage as database:
-        server = PaperServer(config, secret, listener, database)
+        server = PaperServer(config, secret, listener, database, bus)
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             server.stop()

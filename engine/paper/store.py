@@ -95,11 +95,19 @@ class Batch:
         first, _ = self._accounts.get(after.user_id, (before, after))
         self._accounts[after.user_id] = (first, after)
 
-    def tell(self, outbox: Iterable[OutboxEvent], wal: Iterable[WalEvent]) -> None:
-        """Events that exist if and only if the batch commits."""
-        for event in outbox:
+    @property
+    def has_events(self) -> bool:
+        """Whether it puts anything into the outbox."""
+        return tables.OUTBOX in self._new
+
+    def tell(self, events: Iterable[OutboxEvent]) -> None:
+        """Events for the bus, which are published if and only if the batch commits."""
+        for event in events:
             self._put(tables.OUTBOX, event.event_id, event)
-        for step in wal:
+
+    def trace(self, steps: Iterable[WalEvent]) -> None:
+        """Steps of orders for the audit trail."""
+        for step in steps:
             self._put(tables.WAL_EVENTS, len(self._new.get(tables.WAL_EVENTS, ())), step)
 
     def _put(self, table: Table, key: object, row: object) -> None:
@@ -266,6 +274,8 @@ async def _grant(connection: asyncpg.Connection, role: str) -> None:
         await connection.execute(f"CREATE ROLE {role} LOGIN")
     for table in tables.TABLES:
         rights = "SELECT, INSERT" if table.name in _APPEND_ONLY else "SELECT, INSERT, UPDATE"
+        if table is tables.OUTBOX:
+            rights = "SELECT, INSERT, DELETE"
         await connection.execute(f"GRANT {rights} ON {table.name} TO {role}")
     await connection.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}")
 

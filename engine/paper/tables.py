@@ -409,7 +409,6 @@ def _encode_event(event: OutboxEvent) -> Tuple:
         event.market_id,
         event.payload.decode(),
         event.created_at,
-        None,
     )
 
 
@@ -529,7 +528,7 @@ JOURNAL: Final = Table(
 )
 OUTBOX: Final = Table(
     name="outbox",
-    columns=_words("event_id sequence topic market_id payload created_at published_at"),
+    columns=_words("event_id sequence topic market_id payload created_at"),
     encode=_encode_event,
 )
 WAL_EVENTS: Final = Table(

@@ -16,6 +16,7 @@ import msgspec
 
 from engine.paper.config import MarketSettings, PaperConfig, Secrets
 from engine.paper.invariants import Audit
+from engine.paper.kafka import open_bus
 from engine.paper.model import AMM_USER_ID, AMM_USERNAME
 from engine.paper.postgres import Database
 from engine.paper.server import PaperServer, open_socket
@@ -244,7 +245,8 @@ def open_server(
 ) -> Iterator[PaperServer]:
     """A served exchange, on a fresh database unless it is told another."""
     with open_socket("127.0.0.1", 0) as listener:
-        server = PaperServer(config, secret, listener, database or fresh_database())
+        bus = open_bus(config.events)
+        server = PaperServer(config, secret, listener, database or fresh_database(), bus)
         started = threading.Event()
         thread = threading.Thread(target=server.run, args=(started.set,), daemon=True)
         thread.start()

@@ -34,12 +34,11 @@ def upgrade() -> None:
             market_id varchar(64) NOT NULL,
             payload json NOT NULL,
             created_at timestamptz NOT NULL DEFAULT now(),
-            published_at timestamptz,
             CONSTRAINT ck_outbox_topic CHECK (topic IN ('trade_events', 'order_events', 'market_events'))
         )
         """
     )
-    op.execute("CREATE INDEX ix_outbox_waiting ON outbox (sequence) WHERE published_at IS NULL")
+    op.execute("CREATE INDEX ix_outbox_waiting ON outbox (sequence)")
     op.execute(
         """
         CREATE TABLE supply_keys (
