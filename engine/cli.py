@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 import typer
 
-from engine import config, rundir, status_view, supervisor, valkey
+from engine import config, kpi_file, report_view, rundir, status_view, supervisor, valkey
 from engine.arena import ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
 
@@ -111,6 +111,36 @@ def status(
         sys.stdout.buffer.write(status_view.as_json(report) + b"\n")
     else:
         status_view.show(report)
+
+
+@app.command()
+def report(
+    run_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Which run, live or ended; default: the one that runs.")
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="A kpi.json that was kept, instead of a run."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+) -> None:
+    """Show how well a run quoted: presence, spreads, markouts, PnL, by market, day and phase.
+
+    The figures are those of the recorder, at most five seconds old while the engine runs.
+
+    Exit codes: 0 shown; 2 several engines run and none was chosen, or both sources were; 3 nothing runs,
+    or nothing was recorded.
+    """
+    if run_dir is not None and from_file is not None:
+        raise _fail("--run-dir and --from name two sources, give one", EXIT_USAGE)
+    try:
+        document = kpi_file.load(from_file or _the_run(run_dir))
+    except kpi_file.KpiFileError as error:
+        raise _fail(error, EXIT_NOT_RUNNING) from None
+    if as_json:
+        report_view.write_json(document)
+    else:
+        report_view.show(document)
 
 
 oracle_app = typer.Typer(help="An operator's oracle price of a market.", no_args_is_help=True)

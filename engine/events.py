@@ -203,4 +203,5 @@ PROCESS_NAMES: Final = {
     lib.PROCESS_GUARD: "guard",
     lib.PROCESS_CONTROL: "control",
     lib.PROCESS_JOURNAL: "journal",
+    lib.PROCESS_RECORDER: "recorder",
 }

@@ -60,11 +60,12 @@ _VALKEY_READY_NS: Final = 10 * _NS_PER_S
 _VALKEY_POLL_S: Final = 0.005
 
 INGEST, GATEWAY, WRITER, QUOTER = "ingest", "gateway", "writer", "quoter"
-CONTROL, GUARD, VALKEY = "control", "guard", "valkey"
+CONTROL, GUARD, RECORDER, VALKEY = "control", "guard", "recorder", "valkey"
 
 #: Who stops before whom: quoters withdraw their quotes, the gateway sweeps what is left, the guard looks once
-#: more, the feed, the operators' door and the last rows end, and the server that holds the rows goes last.
-STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, CONTROL, WRITER, VALKEY)
+#: more, the feed, the operators' door, the record and the last rows end, and the server that holds the rows
+#: goes last.
+STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, CONTROL, RECORDER, WRITER, VALKEY)
 
 _FIXED_ROWS: Final = {
     GUARD: lib.PROCESS_GUARD,
@@ -72,6 +73,7 @@ _FIXED_ROWS: Final = {
     GATEWAY: lib.PROCESS_GATEWAY,
     WRITER: lib.PROCESS_WRITER,
     CONTROL: lib.PROCESS_CONTROL,
+    RECORDER: lib.PROCESS_RECORDER,
 }
 #: The others never hear the venue's password: they have no session of their own.
 _KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)

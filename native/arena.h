@@ -70,6 +70,7 @@ enum {
     PROCESS_GUARD = 4,
     PROCESS_CONTROL = 5,
     PROCESS_JOURNAL = 6,
+    PROCESS_RECORDER = 7,
     PROCESS_QUOTER_FIRST = 8,
 };
 
@@ -320,7 +321,7 @@ typedef struct {
     int64_t sent_mono_ns;  /* when the request's bytes were handed to the socket */
     char venue_order_id[VENUE_ID_BYTES];
     char trade_id[VENUE_ID_BYTES]; /* FILL: trade; CURSOR: newest trade already counted in POSITION */
-    int64_t reserved;
+    int64_t told_mono_ns;  /* when the gateway made this record */
 } execution_record_t;
 
 /* EXEC_MARKET_RULES: what the venue says of the market. 248 bytes, same head as execution_record_t. */

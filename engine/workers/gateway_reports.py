@@ -83,7 +83,10 @@ class WorkerReports:
             self._backlog.append(record)
 
     def _emit(self, kind: ExecutionKind, market: GatewayMarket, **fields: Any) -> None:
-        record = ffi.new("execution_record_t *", {"kind": kind, "market_slot": market.slot, **fields})
+        record = ffi.new(
+            "execution_record_t *",
+            {"kind": kind, "market_slot": market.slot, "told_mono_ns": lib.mono_now_ns(), **fields},
+        )
         self._tell(record)
         self._ring_bell()
 

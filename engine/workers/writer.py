@@ -35,6 +35,7 @@ from engine.arena import Arena
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, restart_delay_ns
 from engine.config import EXIT_CONFIG
 from engine.events import WriterCounter
+from engine.row_versions import RowVersions
 from engine.workers import process, redis_rows
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import (
@@ -172,34 +173,12 @@ _PUBLISH: Final = b"PUBLISH"
 class Board:
     """All markets' rows, and which of them changed since they were last read.
 
-    Versions of all used slots are compared in one step through read-only views of the arena: they only
-    say where to look, the rows themselves are read under their sequence locks.
+    Versions of all used slots are compared in one step (:class:`engine.row_versions.RowVersions`).
     """
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
-        header = arena.header
-        memory = ffi.buffer(arena.base, header.total_bytes.value)
-        stride = header.market_stride.value
-        slot = ffi.typeof("market_slot_t")
-        state_at = ffi.offsetof(slot, "state") + ffi.offsetof("state_row_t", "version")
-        orders_at = ffi.offsetof(slot, "live_orders") + ffi.offsetof("live_order_row_t", "version")
-
-        def view(shape: tuple[int, ...], offset: int, strides: tuple[int, ...]) -> NDArray[np.uint64]:
-            words: NDArray[np.uint64] = np.ndarray(
-                shape,
-                dtype=np.uint64,
-                buffer=memory,
-                offset=header.market_offset.value + offset,
-                strides=strides,
-            )
-            words.flags.writeable = False
-            return words
-
-        count = arena.market_slots
-        self._state_versions = view((count,), state_at, (stride,))
-        row_bytes = ffi.sizeof("live_order_row_t")
-        self._order_versions = view((count, lib.LIVE_ORDER_SLOTS), orders_at, (stride, row_bytes))
+        self._versions = RowVersions(arena)
         self.markets: list[MarketRows] = []
         self._slots: NDArray[np.intp] = np.empty(0, dtype=np.intp)
         self._seen_state: NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
@@ -217,8 +196,8 @@ class Board:
 
     def refresh(self) -> list[MarketRows]:
         """Reads every row that changed; the markets they belong to."""
-        states = self._state_versions[self._slots]
-        orders = self._order_versions[self._slots]
+        states = self._versions.state[self._slots]
+        orders = self._versions.orders[self._slots]
         changed: dict[int, MarketRows] = {}
         for index in np.nonzero(states != self._seen_state)[0].tolist():
             if self.markets[index].read_state():

@@ -170,7 +170,7 @@ def test_start_pin_look_and_stop_in_order(engine: Engine) -> None:
     engine.start(markets=3)
     views = engine.all_running()
     quoters = {"quoter-0", "quoter-1", "quoter-2"}
-    assert set(views) == {"control", "guard", "ingest", "gateway", "writer"} | quoters
+    assert set(views) == {"control", "guard", "ingest", "gateway", "recorder", "writer"} | quoters
     allowed = sorted(os.sched_getaffinity(0))
     for index in range(3):
         quoter = views[f"quoter-{index}"]
@@ -210,7 +210,7 @@ def test_start_pin_look_and_stop_in_order(engine: Engine) -> None:
     assert gone(everyone)
     stops = [line[0] for line in engine.diary() if line[2] == "stop"]
     assert sorted(stops[:3]) == ["quoter-0", "quoter-1", "quoter-2"]
-    assert stops[3:] == ["gateway", "guard", "ingest", "control", "writer"]
+    assert stops[3:] == ["gateway", "guard", "ingest", "control", "recorder", "writer"]
     assert {line[3] for line in engine.diary() if line[2] == "stop"} == {f"kill={lib.KILL_STOPPING}"}
     assert rundir.read_info(engine.run_dir).pid == info.pid, "a configured directory stays"
 
@@ -352,7 +352,7 @@ def test_nothing_outlives_a_killed_supervisor(engine: Engine) -> None:
     engine.start()
     engine.all_running()
     everyone = engine.descendants()
-    assert len(everyone) == 7
+    assert len(everyone) == 8
     engine.finish(signal.SIGKILL)
     until(lambda: gone(everyone), "the children to go")
     with pytest.raises(rundir.RunDirError, match="no engine answers here"):
@@ -375,7 +375,7 @@ def test_what_does_not_stop_is_killed_and_named(engine: Engine) -> None:
     assert "quoter-0 did not stop within 500 ms" in output
     assert gone(everyone)
     stops = [line[0] for line in engine.diary() if line[2] == "stop"]
-    assert stops[-5:] == ["gateway", "guard", "ingest", "control", "writer"]
+    assert stops[-6:] == ["gateway", "guard", "ingest", "control", "recorder", "writer"]
 
 
 def test_a_gateway_that_dies_while_stopping_is_brought_back_to_sweep(engine: Engine) -> None:
