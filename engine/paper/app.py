@@ -18,6 +18,7 @@ from engine.paper.openapi import CompletedJson, told
 from engine.paper.routes_account import account_routes
 from engine.paper.routes_admin import admin_routes
 from engine.paper.routes_trading import amm_routes, history_routes, market_routes, order_routes
+from engine.paper.settlement import Settlements
 from engine.paper.views import Empty
 
 AnyRequest = Request[Any, Any, Any]
@@ -25,7 +26,7 @@ BODY_BYTES_MAX: Final = 64 * 1024
 _LOG: Final = logging.getLogger("engine.paper")
 
 
-def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
+def build_app(desk: Desk, settlements: Settlements, switches: Switches | None) -> ASGIApp:
     """All routes of the contract below /api/v1, and /health and /schema beside them.
 
     With ``switches``, /admin/faults exists and requests pass through the fault layer.
@@ -43,7 +44,7 @@ def build_app(desk: Desk, switches: Switches | None) -> ASGIApp:
             *order_routes(desk),
             *history_routes(desk),
             *amm_routes(desk),
-            *admin_routes(desk),
+            *admin_routes(desk, settlements),
             *(fault_routes(desk, switches) if switches is not None else ()),
         ],
     )

@@ -100,11 +100,11 @@ class HaltMarket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ResolveMarket(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """End a market; with ``settle`` false it stays RESOLVED until :class:`SettleMarket`."""
+    """End a market; with a delay it stays RESOLVED until :class:`SettleMarket`, due that much later."""
 
     market_id: str
     resolution: Resolution
-    settle: bool
+    settle_delay_ms: int = 0
     halted_too: bool = True
 
 

@@ -1,6 +1,6 @@
 """Markets: creation, status, resolution and settlement (contract sections 2.7 and 5.9)."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
@@ -115,10 +115,11 @@ def resolve(state: State, command: ResolveMarket, at: datetime) -> Decision:
             status=MarketStatus.RESOLVED,
             resolution_result=command.resolution,
             resolved_at=at,
+            settle_due_at=at + timedelta(milliseconds=command.settle_delay_ms),
             updated_at=at,
         )
     )
-    payouts = _pay_out(draft, state) if command.settle else {}
+    payouts = {} if command.settle_delay_ms else _pay_out(draft, state)
     resolved = Resolved(
         market=draft.market,
         total_payout_cents=sum(payouts.values()),
@@ -178,6 +179,7 @@ def _pay_out(draft: Draft, state: State) -> dict[str, int]:
         replace(
             market,
             status=MarketStatus.VOIDED if resolution is Resolution.VOID else MarketStatus.SETTLED,
+            settle_due_at=None,
             settled_at=draft.at,
             updated_at=draft.at,
         )

@@ -216,6 +216,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     created_at: datetime
     updated_at: datetime
     resolved_at: datetime | None = None
+    settle_due_at: datetime | None = None
+    """When a RESOLVED market is to be settled."""
     settled_at: datetime | None = None
     resolution_result: Resolution | None = None
     reserve_balance_cents: int = 0

@@ -1,6 +1,5 @@
 """Routes of section 2.7: the market maker's start and stop, market life, statistics, checks, journal."""
 
-import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +13,6 @@ from engine.paper.commands import (
     HaltMarket,
     ResolveMarket,
     SetMarketStatus,
-    SettleMarket,
     StartAmm,
     StopAmm,
 )
@@ -36,6 +34,7 @@ from engine.paper.requests import (
     StopAmmBody,
     read_query,
 )
+from engine.paper.settlement import Settlements
 from engine.paper.views import (
     AmmStartView,
     AmmStopView,
@@ -61,14 +60,13 @@ def create_market_command(settings: MarketSettings) -> CreateMarket:
     return CreateMarket(**{name: value(name) for name in settings.__struct_fields__})  # type: ignore[arg-type]
 
 
-def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
+def admin_routes(desk: Desk, settlements: Settlements) -> list[HTTPRouteHandler]:
     """Handlers of /admin, for administrators alone (D15)."""
     exchange, state = desk.exchange, desk.exchange.state
     dialect = desk.dialect
     decode_resolve: msgspec.json.Decoder[ResolveBody | BuiltResolveBody] = msgspec.json.Decoder(
         dialect.shapes.resolve_body
     )
-    settlements: set[asyncio.Task[None]] = set()
 
     @post("/admin/amm/start", opt=told(AmmStartView, 201, body=StartAmmBody))
     @desk.answering
@@ -121,10 +119,6 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         assert isinstance(result, MarketChanged)
         return ok(MarketDetailView.of(result.market))
 
-    async def settle_later(market_id: str, delay_ms: int) -> None:
-        await asyncio.sleep(delay_ms / 1000)
-        await exchange.submit(SettleMarket(market_id=market_id))
-
     @post(
         "/admin/markets/{market_id:str}/resolve",
         status_code=200,
@@ -137,20 +131,17 @@ def admin_routes(desk: Desk) -> list[HTTPRouteHandler]:
         market_id = request.path_params["market_id"]
         if market_id not in state.markets:
             raise Refusal(Code.MARKET_UNKNOWN, f"market {market_id} is unknown")
-        settle = body.settle_delay_ms == 0
         result = await exchange.submit(
             ResolveMarket(
                 market_id=market_id,
                 resolution=dialect.resolution(body),
-                settle=settle,
+                settle_delay_ms=body.settle_delay_ms,
                 halted_too=dialect.resolves_halted,
             )
         )
         assert isinstance(result, Resolved)
-        if not settle:
-            task = asyncio.create_task(settle_later(market_id, body.settle_delay_ms))
-            settlements.add(task)
-            task.add_done_callback(settlements.discard)
+        if result.market.status is MarketStatus.RESOLVED:
+            settlements.expect(result.market)
         return ok(ResolvedView.of(result))
 
     @get("/admin/markets/{market_id:str}/stats", opt=told(StatsView))

@@ -20,7 +20,7 @@ import uvicorn
 import uvloop
 
 from engine.paper.app import build_app
-from engine.paper.commands import RegisterUser, SetPassword, SettleMarket
+from engine.paper.commands import RegisterUser, SetPassword
 from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
 from engine.paper.connection import JoiningHttpProtocol
 from engine.paper.desk import Desk
@@ -31,9 +31,10 @@ from engine.paper.faults_store import FaultyStore
 from engine.paper.faults_streams import FaultyStreams
 from engine.paper.faults_switches import Switches
 from engine.paper.limits import FixedWindows
-from engine.paper.model import AMM_USER_ID, MarketStatus
+from engine.paper.model import AMM_USER_ID
 from engine.paper.postgres import Database
 from engine.paper.routes_admin import create_market_command
+from engine.paper.settlement import Settlements
 from engine.paper.store import Store
 from engine.paper.streams import PicowsUpgrade, Streams
 from engine.paper.tokens import Tokens, check_password, hash_password
@@ -67,7 +68,7 @@ async def seed(exchange: Exchange, config: PaperConfig, secret: Secrets) -> None
     """Bring the people and markets of the configuration into an exchange that may know them already.
 
     The market maker, and the operator if there is a password for it, get the password the environment names.
-    Markets that exist stay as they are. A market whose settlement was still waited for is settled now.
+    Markets that exist stay as they are.
     """
     await _set_password(exchange, AMM_USER_ID, secret.amm_password, config.password_hash_rounds)
     if OPERATOR_USERNAME not in exchange.state.users_by_name and secret.operator_password is not None:
@@ -86,9 +87,6 @@ async def seed(exchange: Exchange, config: PaperConfig, secret: Secrets) -> None
     for settings in markets:
         if settings.id not in exchange.state.markets:
             await exchange.submit(create_market_command(settings))
-    for market in tuple(exchange.state.markets.values()):
-        if market.status is MarketStatus.RESOLVED:
-            await exchange.submit(SettleMarket(market_id=market.id))
 
 
 async def _set_password(exchange: Exchange, user_id: str, password: str | None, rounds: int) -> None:
@@ -195,11 +193,12 @@ class PaperServer:
             if switches is None
             else FaultyStreams(exchange, tokens, interval_ms, switches)
         )
+        settlements = Settlements(exchange)
         desk = Desk(exchange, tokens, FixedWindows(time.time), self._config)
         upgrade = partial(_upgrade, streams) if desk.dialect.serves_streams else "none"
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
-                build_app(desk, switches),
+                build_app(desk, settlements, switches),
                 http=JoiningHttpProtocol if switches is None else FaultyHttpProtocol,
                 ws=upgrade,  # type: ignore[arg-type]  # any factory of protocols will do
                 lifespan="off",
@@ -213,7 +212,11 @@ class PaperServer:
             on_started,
         )
         self._uvicorn.should_exit = self._stopped
-        await self._uvicorn.serve(sockets=[self._listener])
+        settlements.resume()
+        try:
+            await self._uvicorn.serve(sockets=[self._listener])
+        finally:
+            await settlements.close()
 
 
 def serve(

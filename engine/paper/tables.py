@@ -141,6 +141,7 @@ def _encode_market(market: Market) -> Tuple:
         market.created_at,
         market.updated_at,
         market.resolved_at,
+        market.settle_due_at,
         market.settled_at,
         market.resolution_result,
         market.reserve_balance_cents,
@@ -173,6 +174,7 @@ def decode_market(row: asyncpg.Record) -> Market:
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         resolved_at=row["resolved_at"],
+        settle_due_at=row["settle_due_at"],
         settled_at=row["settled_at"],
         resolution_result=Resolution(resolution) if resolution is not None else None,
         reserve_balance_cents=row["reserve_balance"],
@@ -447,14 +449,14 @@ MARKETS: Final = Table(
     columns=_words(
         "id title description category status min_price_cents max_price_cents max_order_quantity "
         "max_position_per_user max_order_amount_cents maker_fee_bps taker_fee_bps amm_approved "
-        "trading_start_at trading_end_at resolution_date created_at updated_at resolved_at settled_at "
-        "resolution_result reserve_balance pnl_pool total_yes_shares total_no_shares"
+        "trading_start_at trading_end_at resolution_date created_at updated_at resolved_at settle_due_at "
+        "settled_at resolution_result reserve_balance pnl_pool total_yes_shares total_no_shares"
     ),
     encode=_encode_market,
     key="id",
     changing=_words(
-        "status updated_at resolved_at settled_at resolution_result reserve_balance pnl_pool "
-        "total_yes_shares total_no_shares"
+        "status updated_at resolved_at settle_due_at settled_at resolution_result reserve_balance "
+        "pnl_pool total_yes_shares total_no_shares"
     ),
 )
 ORDERS: Final = Table(

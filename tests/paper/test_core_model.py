@@ -223,7 +223,7 @@ class Pair:
 
     def settle(self, market: str, outcome: Resolution) -> None:
         self.model.settle(market, outcome)
-        self.send(commands.ResolveMarket(market_id=market, resolution=outcome, settle=True))
+        self.send(commands.ResolveMarket(market_id=market, resolution=outcome))
 
     def compare(self) -> None:
         """Every balance, position, pool, order and trade."""

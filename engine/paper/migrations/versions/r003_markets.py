@@ -1,4 +1,7 @@
-"""Markets: limits, fees, life and pooled money. ``amm_approved`` is ours: it decides 6009."""
+"""Markets: limits, fees, life and pooled money.
+
+Ours are ``amm_approved``, which decides 6009, and ``settle_due_at``, when a RESOLVED market is to be settled.
+"""
 
 from alembic import op
 
@@ -30,6 +33,7 @@ def upgrade() -> None:
             created_at timestamptz NOT NULL DEFAULT now(),
             updated_at timestamptz NOT NULL DEFAULT now(),
             resolved_at timestamptz,
+            settle_due_at timestamptz,
             settled_at timestamptz,
             resolution_result varchar(10),
             reserve_balance bigint NOT NULL DEFAULT 0,
