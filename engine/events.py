@@ -74,6 +74,7 @@ class LocalReject(IntEnum):
     UNKNOWN_ORDER = lib.LOCAL_UNKNOWN_ORDER
     LIMIT = lib.LOCAL_LIMIT
     CASH = lib.LOCAL_CASH
+    JOURNAL = lib.LOCAL_JOURNAL
 
 
 class MarketStatus(IntEnum):

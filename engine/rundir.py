@@ -5,6 +5,7 @@
     RUN/config.json   the configuration in force, 0600
     RUN/arena.sock    hands out a read-only descriptor of the arena (SCM_RIGHTS), 0600
     RUN/log/          one file per process
+    RUN/intents/      what the gateway may have sent (engine/workers/intent_journal.py)
 
 A run directory is private (0700, our own). Without a configured one a fresh one is made in the base
 directory, ``$XDG_RUNTIME_DIR/corequote`` or ``/tmp/corequote-UID``; a configured one is entered there as a

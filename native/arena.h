@@ -281,6 +281,7 @@ enum {
     LOCAL_UNKNOWN_ORDER = -8,
     LOCAL_LIMIT = -9,
     LOCAL_CASH = -10,
+    LOCAL_JOURNAL = -11, /* the intent could not be written down, so it was not sent */
 };
 
 enum { SCENARIO_MINT = 1, SCENARIO_TRANSFER_YES = 2, SCENARIO_TRANSFER_NO = 3, SCENARIO_BURN = 4 };

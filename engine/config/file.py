@@ -80,6 +80,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     workers: Annotated[int, Meta(ge=0, le=1024)] = 0  # quoter processes; 0 = one per market
     heartbeat_timeout_ms: Annotated[int, Meta(ge=200, le=60_000)] = 1_000
     start_timeout_ms: Annotated[int, Meta(ge=1_000, le=120_000)] = 30_000
+    intent_fsync: Literal["each", "interval", "off"] = "interval"  # what survives the machine's death
+    intent_fsync_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    intent_segments_kept: Annotated[int, Meta(ge=0, le=100_000)] = 8  # reconciled ones of 1 MiB
     stop_timeout_ms: Annotated[int, Meta(ge=500, le=60_000)] = 10_000
     guard_patience_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 600_000  # longest sweep of a guard
     restart_backoff_min_ms: Annotated[int, Meta(ge=10, le=10_000)] = 100

@@ -16,3 +16,8 @@ class Clock(Struct, frozen=True, kw_only=True):
 
 def now() -> Clock:
     return Clock(mono_ns=lib.mono_now_ns(), unix_ms=lib.unix_now_ns() // 1_000_000)
+
+
+def unix_ms() -> int:
+    """Wall clock, Unix ms, for stamps that nothing is decided by."""
+    return int(lib.unix_now_ns()) // 1_000_000

@@ -32,6 +32,7 @@ from engine.venues.http_pool import HttpPool
 from engine.venues.platform_rest import MARKET_UNKNOWN, PlatformRest, ReadError
 from engine.venues.platform_session import PlatformSession, venue_password
 from engine.workers import process
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_funds import FundingError, MarketClosedError, MarketFunds
@@ -41,6 +42,7 @@ from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
 from engine.workers.gateway_truth import VenueTruth
 from engine.workers.hardening import harden
+from engine.workers.intent_journal import IntentJournal, JournalError
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -100,6 +102,7 @@ class Gateway:
         await self._persist("account", self._funds.check_account)
         markets = list(self._context.markets.values())
         await asyncio.gather(*(self._sweeper.clear_left_overs(market) for market in markets))
+        await self._resolve_journal()
         await asyncio.gather(*(self._recover(market) for market in markets))
         await self._persist("strangers", self._trades.know_strangers)
         # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
@@ -118,6 +121,25 @@ class Gateway:
         self._proc.set_state(lib.PROCESS_RUNNING)
         _log.info("running", markets=len(markets))
         self._work()
+
+    async def _resolve_journal(self) -> None:
+        """What an earlier life sent and heard no answer to: the venue says what became of it.
+
+        Everything it may have left live is off the book by now; a mint or burn is resolved with its key.
+        """
+        journal = self._context.journal
+        for sent in journal.unresolved():
+            if sent.op not in ("place", "replace"):
+                continue
+            found = await self._desk.walk_for(sent.market, sent.id, sent.at_ms)
+            _log.info(
+                "left_over_resolved",
+                market=sent.market,
+                client_id=sent.id,
+                order=found.id if found else None,
+                status=found.status if found else "never arrived",
+            )
+            journal.close_intent(sent.id, order=found.id if found else "", at_ms=unix_ms())
 
     async def _recover(self, market: GatewayMarket) -> None:
         async def read_rules() -> None:
@@ -318,12 +340,20 @@ async def serve(proc: WorkerProcess) -> None:
             password=venue_password(venue),
             timeout_s=timeout_s,
         )
-        context = GatewayContext(proc, PlatformRest(pool, session))
+        engine = proc.config.engine
+        journal = IntentJournal(
+            proc.run_dir,
+            fsync=engine.intent_fsync,
+            fsync_interval_ms=engine.intent_fsync_interval_ms,
+            segments_kept=engine.intent_segments_kept,
+        )
+        context = GatewayContext(proc, PlatformRest(pool, session), journal)
         try:
             await Gateway(context, pool).run()
         finally:
             await context.close()
             pool.close()
+            journal.close()
 
 
 def main() -> int:
@@ -331,7 +361,7 @@ def main() -> int:
     harden()
     try:
         uvloop.run(serve(proc))
-    except (ConfigError, FundingError) as error:
+    except (ConfigError, FundingError, JournalError) as error:
         print(f"engine.workers.gateway: {error}", file=sys.stderr)
         return EXIT_CONFIG
     except ArenaError as error:

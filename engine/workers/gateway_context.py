@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
+import structlog
 from msgspec import Struct
 
 from engine._native import lib
@@ -14,7 +15,10 @@ from engine.risk.rate import TokenBucket
 from engine.venues.platform_rest import PlatformRest, Refused
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
+from engine.workers.intent_journal import IntentJournal, JournalError, Sent
 from engine.workers.process import WorkerProcess
+
+_log = structlog.get_logger()
 
 _NS_PER_S: Final = 1_000_000_000
 _SHUT_S_DEFAULT: Final = 1.0
@@ -40,15 +44,18 @@ class GatewayContext:
     first exception that leaves a task: the process ends with it.
     """
 
-    def __init__(self, proc: WorkerProcess, rest: PlatformRest) -> None:
+    def __init__(self, proc: WorkerProcess, rest: PlatformRest, journal: IntentJournal) -> None:
         now_mono_ns = lib.mono_now_ns()
         self.proc: Final = proc
         self.rest: Final = rest
+        self.journal: Final = journal
         self.counts: Final = Counts()
         self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, now_mono_ns)
         self.admitting = False
         self.markets: Final[dict[int, GatewayMarket]] = {
-            slot: GatewayMarket(proc.arena, slot, now_mono_ns=now_mono_ns)
+            slot: GatewayMarket(
+                proc.arena, slot, now_mono_ns=now_mono_ns, client_ms_min=journal.last_client_ms
+            )
             for slot in proc.arena.used_markets()
         }
         self.markets_by_id: Final = {market.market_id: market for market in self.markets.values()}
@@ -65,6 +72,13 @@ class GatewayContext:
     def live_orders(self) -> int:
         """Orders that are or may be live, all markets."""
         return sum(len(market.orders) for market in self.markets.values())
+
+    def journal_cancel(self, sent: Sent) -> None:
+        """Notes a cancel before it leaves. A cancel goes out whether or not it can be noted."""
+        try:
+            self.journal.record(sent)
+        except JournalError as error:
+            _log.error("journal_not_written", reason=str(error))
 
     def must_go(self, market: GatewayMarket, worker_epoch: int) -> bool:
         """Whether an order that has just become known as live may not stay."""

@@ -29,10 +29,12 @@ from engine.quoting.inventory import frozen_by
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused
 from engine.venues.platform_wire import AmmStartBody, SupplyBody
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import CLIENT_ID_CHARS_MAX, GatewayMarket, short_market_id
+from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
 
@@ -280,12 +282,29 @@ class MarketFunds:
         )
         send = self._context.rest.mint if pending.kind == "mint" else self._context.rest.burn
         delay_s = _RETRY_S_MIN
+        journal, key = self._context.journal, pending.idempotency_key
         while True:
+            try:
+                journal.record(
+                    Sent(
+                        at_ms=unix_ms(),
+                        op=pending.kind,
+                        market=market.market_id,
+                        id=key,
+                        quantity=pending.quantity,
+                    )
+                )
+            except JournalError as error:
+                _log.critical("journal_not_written", reason=str(error))
+                await asyncio.sleep(_RETRY_S_MAX)
+                continue
             outcome = await send(body)
             match outcome:
                 case Answered() | Refused(code=venue.KEY_REUSED):
+                    journal.close_intent(key, order=key, at_ms=unix_ms())
                     return None
                 case Refused() if outcome.code not in {venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED}:
+                    journal.close_intent(key, order="", at_ms=unix_ms())
                     return outcome
                 case Refused() | NotSent():
                     pass

@@ -117,7 +117,8 @@ def market_status(name: str) -> MarketStatus:
 class GatewayMarket:
     """State of one market slot. Only the gateway's event loop touches it."""
 
-    def __init__(self, arena: Arena, slot: int, *, now_mono_ns: int) -> None:
+    def __init__(self, arena: Arena, slot: int, *, now_mono_ns: int, client_ms_min: int = 0) -> None:
+        """``client_ms_min``: the newest time in a client order id of an earlier life, by the journal."""
         self.slot: Final = slot
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
@@ -157,7 +158,7 @@ class GatewayMarket:
         check(lib.account_read(ffi.addressof(self._market, "account"), self._account), "account row")
         self.stock = Stock(cash_cents=int(self._account.cash_cents))
         self.cursor = unpadded(self._account.cursor_trade_id)
-        self._client_ms = int(self._account.last_client_ms)
+        self._client_ms = max(int(self._account.last_client_ms), client_ms_min)
         self._client_sequence = _SEQUENCES_PER_MS  # the predecessor may have used all of its last ms
 
     def admit(self) -> None:

@@ -31,10 +31,12 @@ from engine.venues.platform_wire import (
     ReplacedOrder,
     VenueOrder,
 )
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
 
@@ -93,7 +95,7 @@ class OrderDesk:
             intent.candidate(),
             worker_epoch=intent.worker_epoch,
             intent=intent.number,
-            now_ms=lib.unix_now_ns() // 1_000_000,
+            now_ms=unix_ms(),
         )
         if order is None:
             self._reject(market, intent, LocalReject.LIMIT)
@@ -141,6 +143,8 @@ class OrderDesk:
             )
             reason = first_refusal(candidate, standing)
             if reason is None:
+                reason = self._write_down(market, order)
+            if reason is None:
                 bucket.take(now_mono_ns)
                 order.sent = True
             else:
@@ -148,6 +152,30 @@ class OrderDesk:
             return reason
 
         return check
+
+    def _write_down(self, market: GatewayMarket, order: LiveOrder) -> LocalReject | None:
+        """I4: the intent is in the journal before its bytes go; what cannot be written is not sent."""
+        old = order.replaces
+        try:
+            self._context.journal.record(
+                Sent(
+                    at_ms=order.created_ms,
+                    op="place" if old is None else "replace",
+                    market=market.market_id,
+                    id=order.client_order_id,
+                    side=order.outcome.name,
+                    direction=order.direction.name,
+                    price=order.price_cents,
+                    quantity=order.quantity,
+                    order="" if old is None else old.venue_order_id,
+                    epoch=order.worker_epoch,
+                    intent=order.intent,
+                )
+            )
+        except JournalError as error:
+            _log.critical("journal_not_written", reason=str(error))
+            return LocalReject.JOURNAL
+        return None
 
     def _resend_gate(self, market: GatewayMarket, order: LiveOrder, bucket: TokenBucket) -> Gate:
         """A resend may bring an order to life that never arrived: not where it could not stay."""
@@ -271,6 +299,16 @@ class OrderDesk:
     ) -> None:
         """Cancels until the venue has said that the order is gone; a cancel is never given up."""
         attempt, told = 0, False
+        self._context.journal_cancel(
+            Sent(
+                at_ms=unix_ms(),
+                op="cancel",
+                market=market.market_id,
+                order=order.venue_order_id,
+                epoch=worker_epoch,
+                intent=intent,
+            )
+        )
         while not order.gone():
             outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
             match outcome:
@@ -325,6 +363,7 @@ class OrderDesk:
     ) -> None:
         """The venue has the order. Its fills, if any, come through the poll."""
         market.acknowledge(order, at_venue.id)
+        self._context.journal.close_intent(order.client_order_id, order=at_venue.id, at_ms=unix_ms())
         self._context.reports_of(market).acked(market, order, sent_mono_ns)
         self._trades.close_if_filled(market, order)
         if trades or at_venue.remaining_quantity != order.remaining:
@@ -343,6 +382,7 @@ class OrderDesk:
         if order.announced:
             reports.cancelled(market, order, remainder=order.remaining, intent=0, worker_epoch=0)
         market.close(order)
+        self._context.journal.close_intent(order.client_order_id, order="", at_ms=unix_ms())
         if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
             reports.rejected(market, code=code, intent=order.intent, worker_epoch=order.worker_epoch)
 
@@ -445,23 +485,23 @@ class OrderDesk:
                 return order_of(outcome.data)
             if isinstance(outcome, Refused) and outcome.code not in _INCONCLUSIVE:
                 return outcome
-        return await self._walk_for(market, order)
+        return await self.walk_for(market.market_id, order.client_order_id, order.created_ms)
 
-    async def _walk_for(self, market: GatewayMarket, order: LiveOrder) -> VenueOrder | None:
-        """Newest first through the market's orders, until ours or one from before its first send."""
+    async def walk_for(self, market_id: str, client_order_id: str, sent_ms: int) -> VenueOrder | None:
+        """Newest first through the market's orders, until this one or one from before its first send."""
         cursor = ""
         while True:
             try:
-                page = await self._context.rest.orders(market_id=market.market_id, cursor=cursor)
+                page = await self._context.rest.orders(market_id=market_id, cursor=cursor)
             except ReadError as error:
-                _log.warning("order_walk_failed", market=market.market_id, reason=str(error))
+                _log.warning("order_walk_failed", market=market_id, reason=str(error))
                 cursor = ""
                 await asyncio.sleep(_RETRY_S)
                 continue
             for found in page.items:
-                if found.client_order_id == order.client_order_id:
+                if found.client_order_id == client_order_id:
                     return found
-                if found.created_at.timestamp() * 1_000 < order.created_ms - _CLOCK_MARGIN_MS:
+                if found.created_at.timestamp() * 1_000 < sent_ms - _CLOCK_MARGIN_MS:
                     return None
             if not page.has_more or not page.next_cursor:
                 return None

@@ -20,11 +20,13 @@ from engine.events import Direction
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import ScopeName
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, LiveOrder
 from engine.workers.gateway_orders import RESEND_DELAYS_S, OrderDesk
+from engine.workers.intent_journal import Sent
 
 _log = structlog.get_logger()
 
@@ -109,6 +111,16 @@ class Sweeper:
         self, market: GatewayMarket, scope: ScopeName, *, intent: int, worker_epoch: int
     ) -> None:
         self._context.counts.sweeps += 1
+        self._context.journal_cancel(
+            Sent(
+                at_ms=unix_ms(),
+                op="batch",
+                market=market.market_id,
+                scope=scope,
+                epoch=worker_epoch,
+                intent=intent,
+            )
+        )
         meant = [
             order
             for order in market.orders.values()
@@ -152,6 +164,9 @@ class Sweeper:
             return
         for at_venue in listed:
             if _in_scope(Direction[at_venue.original_direction], scope):
+                self._context.journal_cancel(
+                    Sent(at_ms=unix_ms(), op="cancel", market=market.market_id, order=at_venue.id)
+                )
                 await self._context.rest.cancel(at_venue.id)
 
     async def _tell_gone(

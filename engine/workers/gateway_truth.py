@@ -18,6 +18,7 @@ from engine.events import MarketStatus
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import MarketSummary, VenueOrder
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_funds import PAID_OUT, MarketFunds
@@ -25,6 +26,7 @@ from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
 from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
+from engine.workers.intent_journal import Sent
 
 _log = structlog.get_logger()
 
@@ -204,6 +206,9 @@ class VenueTruth:
                 self._context.spawn(self._desk.missing_from_list(market, order))
 
     async def _cancel_stray(self, at_venue: VenueOrder) -> None:
+        self._context.journal_cancel(
+            Sent(at_ms=unix_ms(), op="cancel", market=at_venue.market_id, order=at_venue.id)
+        )
         for _ in range(_TRIES):  # the next check finds it again
             outcome = await self._context.rest.cancel(at_venue.id)
             if isinstance(outcome, Answered) or (

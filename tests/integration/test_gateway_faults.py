@@ -16,6 +16,7 @@ import pytest
 
 from engine._native import lib
 from engine.events import Direction, ExecutionKind, LocalReject, OrderKind, Outcome
+from engine.workers.intent_journal import Closed, read_journal
 from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
 from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, Quoter
 from tests.integration.test_gateway import books_agree
@@ -356,11 +357,17 @@ def test_an_order_in_flight_at_kill_9_does_not_survive(
     own_proxy.fail_next("POST", "/orders", Fault.STALL_REPLY)
     rig.quoters[0].place(YES, SELL, 60, 7)
     until(lambda: len(own_exchange.live()) == 1, "order committed")
+    (order,) = own_exchange.live()
     rig.kill_gateway(first)
     rig.start_gateway()
     assert own_exchange.live() == []
     assert rig.live_rows() == []
     assert books_agree(rig, own_exchange)
+    (resolved,) = rig.logged("gateway", "left_over_resolved")  # it knew what it may have sent
+    assert (resolved["client_id"], resolved["order"]) == (order["client_order_id"], order["id"])
+    assert [line.id for line in read_journal(rig.run_dir) if isinstance(line, Closed)] == [
+        order["client_order_id"]
+    ]
 
 
 @pytest.mark.parametrize("fault", AMBIGUOUS)
