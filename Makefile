@@ -34,7 +34,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint race fuzz perf faults requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -76,6 +76,10 @@ lint: venv ## ruff, strict mypy, and each native/*.c alone under gcc and clang w
 define campaign
 	@test -f $(1) || { echo "make $@: there is no $(1) yet, so nothing was run" >&2; exit 1; }
 endef
+
+model: venv ## 200,000 random operations through the exchange's core against an obvious model (ARGS=), resumable
+	$(call campaign,tests/paper/model_campaign.py)
+	exec $(VENV_PYTHON) -m tests.paper.model_campaign $(ARGS)
 
 race: venv ## memory-order proofs: the ring under relacy with its mutants, stress under TSan, ASan and UBSan
 	$(call campaign,tests/native/race.py)

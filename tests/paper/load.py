@@ -78,6 +78,39 @@ class Trader:
             return
 
 
+class MarketMaker(Trader):
+    """The market maker's own ways: replace, batch-cancel, mint and burn beside plain orders."""
+
+    async def step(self, session: aiohttp.ClientSession) -> None:
+        """One random request."""
+        rng, market_id = self.random, self.random.choice(MARKETS)
+        live = [order for order_id, order in self.acknowledged.items() if order_id not in self.cancelled]
+        what = rng.random()
+        if what < 0.4 and live:
+            old = rng.choice(live)
+            terms = {
+                "client_order_id": f"{self.name}-{next(self._numbers)}",
+                "market_id": old["market_id"],
+                "side": old["original_side"],
+                "direction": old["original_direction"],
+                "price_cents": rng.randint(44, 56),
+                "quantity": rng.randint(1, 20),
+            }
+            body = {"old_order_id": old["id"], "new_order": terms}
+            status, data = await self.call(session, "POST", "/amm/orders/replace", body)
+            self.cancelled.add(old["id"])  # or it was filled or gone: no use to try again
+            if status == 200:
+                self.acknowledged[data["new_order"]["id"]] = data["new_order"]
+        elif what < 0.6:
+            body = {"market_id": market_id, "quantity": rng.randint(1, 30)}
+            key = {"idempotency_key": f"{self.name}-{next(self._numbers)}"}
+            await self.call(session, "POST", rng.choice(["/amm/mint", "/amm/burn"]), body | key)
+        elif what < 0.63:
+            await self.call(session, "POST", "/amm/orders/batch-cancel", {"market_id": market_id})
+        else:
+            await super().step(session)
+
+
 async def prepare(session: aiohttp.ClientSession, url: str, operator: str, traders: list[Trader]) -> None:
     """Open the markets and let everybody in."""
     chief = Trader(url, "operator", 0)

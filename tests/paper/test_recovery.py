@@ -162,19 +162,6 @@ def storm(venue: Venue, seconds: float, disturb: object = None) -> list[Trader]:
     return traders
 
 
-def test_sixteen_at_once_on_eight_markets() -> None:
-    with open_venue() as venue:
-        audit, breaches = Audit(venue.server.exchange.state), []
-        venue.server.exchange.listen(lambda _: breaches.extend(audit.check()))
-        traders = storm(venue, 8.0)
-        assert breaches == []
-        statuses = {status for trader in traders for status in trader.statuses}
-        assert {200, 201, 422} <= statuses
-        assert max(statuses) < 500
-        batches = run(fetch(venue.database.owner, "SELECT count(*) FROM journal_commits"))
-        assert batches[0][0] > 1000
-
-
 def test_the_database_session_dies_again_and_again() -> None:
     with open_venue() as venue:
 
