@@ -9,15 +9,14 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from engine import config, kpi_file, report_view, rundir, status_view, supervisor, valkey
+from engine import cli_config, config, kpi_file, report_view, rundir, status_view, supervisor, valkey
 from engine.arena import ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
-
-EXIT_NOT_RUNNING: Final = 3
+from engine.terminal import EXIT_NOT_RUNNING, RunDirOption, fail, print_line, the_run
 
 app = typer.Typer(
     name="corequote",
@@ -28,16 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-
-def _fail(message: object, code: int) -> typer.Exit:
-    """Prints the one line that says what is wrong; raise the result."""
-    print(f"corequote: {message}", file=sys.stderr)
-    return typer.Exit(code)
-
-
-def _print_line(line: str) -> None:
-    print(line, flush=True)
+app.add_typer(cli_config.app, name="config")
 
 
 @app.command()
@@ -68,34 +58,20 @@ def run(
         configured = run_dir or (Path(loaded.engine.run_dir) if loaded.engine.run_dir else None)
         directory = rundir.RunDirectory.claim(configured)
     except (ConfigError, rundir.RunDirError) as error:
-        raise _fail(error, EXIT_CONFIG) from None
+        raise fail(error, EXIT_CONFIG) from None
     code = EXIT_CONFIG
     try:
-        code = supervisor.Supervisor(loaded, directory, console=_print_line).run()
+        code = supervisor.Supervisor(loaded, directory, console=print_line).run()
     except (ConfigError, ArenaError, valkey.ValkeyError) as error:
-        raise _fail(error, EXIT_CONFIG) from None
+        raise fail(error, EXIT_CONFIG) from None
     finally:
         directory.release(remove=code == supervisor.EXIT_OK)
     raise typer.Exit(code)
 
 
-def _the_run(run_dir: Path | None) -> Path:
-    """The named run, or this user's only one."""
-    if run_dir is not None:
-        return run_dir.absolute()
-    found = rundir.live_runs()
-    if not found:
-        raise _fail("no engine of this user runs", EXIT_NOT_RUNNING)
-    if len(found) > 1:
-        raise _fail(f"several engines run, choose with --run-dir: {', '.join(map(str, found))}", EXIT_USAGE)
-    return found[0]
-
-
 @app.command()
 def status(
-    run_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Which run; needed only when several engines run.")
-    ] = None,
+    run_dir: RunDirOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
 ) -> None:
     """Show a running engine: its processes and its markets.
@@ -103,10 +79,10 @@ def status(
     Exit codes: 0 an engine runs; 2 several run and none was chosen; 3 nothing runs.
     """
     try:
-        chosen = _the_run(run_dir)
+        chosen = the_run(run_dir)
         report = status_view.collect(chosen)
     except (rundir.RunDirError, ArenaError) as error:
-        raise _fail(error, EXIT_NOT_RUNNING) from None
+        raise fail(error, EXIT_NOT_RUNNING) from None
     if as_json:
         sys.stdout.buffer.write(status_view.as_json(report) + b"\n")
     else:
@@ -132,11 +108,11 @@ def report(
     or nothing was recorded.
     """
     if run_dir is not None and from_file is not None:
-        raise _fail("--run-dir and --from name two sources, give one", EXIT_USAGE)
+        raise fail("--run-dir and --from name two sources, give one", EXIT_USAGE)
     try:
-        document = kpi_file.load(from_file or _the_run(run_dir))
+        document = kpi_file.load(from_file or the_run(run_dir))
     except kpi_file.KpiFileError as error:
-        raise _fail(error, EXIT_NOT_RUNNING) from None
+        raise fail(error, EXIT_NOT_RUNNING) from None
     if as_json:
         report_view.write_json(document)
     else:
@@ -183,14 +159,14 @@ def _oracle(run_dir: Path | None, market: str, price_cents: int | None, ttl_s: f
     from engine.oracle_store import OracleValueError  # noqa: PLC0415
 
     try:
-        line = oracle_operator.say(_the_run(run_dir), market, price_cents=price_cents, ttl_s=ttl_s)
+        line = oracle_operator.say(the_run(run_dir), market, price_cents=price_cents, ttl_s=ttl_s)
     except OracleValueError as error:
-        raise _fail(error, EXIT_USAGE) from None
+        raise fail(error, EXIT_USAGE) from None
     except rundir.RunDirError as error:
-        raise _fail(error, EXIT_NOT_RUNNING) from None
+        raise fail(error, EXIT_NOT_RUNNING) from None
     except ConfigError as error:
-        raise _fail(error, EXIT_CONFIG) from None
-    _print_line(line)
+        raise fail(error, EXIT_CONFIG) from None
+    print_line(line)
 
 
 @app.command(

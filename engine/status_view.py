@@ -13,6 +13,7 @@ from rich.table import Table
 from engine import rundir
 from engine._native import lib
 from engine.alerts import AlertCount
+from engine.config_state import OverridesState, read_state
 from engine.snapshot import Histogram, MarketView, ProcessView, Snapshot, plain, take
 
 _NS_PER_US = 1_000
@@ -28,6 +29,7 @@ class Status(Struct, frozen=True, kw_only=True):
     run: rundir.RunInfo
     rss_bytes: dict[str, int]  # resident memory by process name, for those that live
     arena: Snapshot
+    overrides: OverridesState  # what hot reload refused, and whether it can read Redis
 
 
 def layout() -> str:
@@ -52,7 +54,13 @@ def collect(run_dir: Path) -> Status:
     arena = rundir.attach(run_dir)
     info = rundir.read_info(run_dir)
     snapshot = take(arena)
-    return Status(run_dir=str(run_dir), run=info, rss_bytes=_rss_bytes(snapshot.processes), arena=snapshot)
+    return Status(
+        run_dir=str(run_dir),
+        run=info,
+        rss_bytes=_rss_bytes(snapshot.processes),
+        arena=snapshot,
+        overrides=read_state(run_dir),
+    )
 
 
 def as_json(status: Status) -> bytes:
@@ -176,6 +184,13 @@ def show(status: Status, console: Console | None = None) -> None:
     tables = [_process_table(status), _market_table(status)]
     if raised := alert_counts(status.arena.processes):
         tables.append(_alert_table(raised, status.arena.unix_ns))
+    for market_id, refused in status.overrides.refused.items():
+        console.print(
+            f"{market_id}: override config_version {refused.config_version} refused: {refused.reason}",
+            soft_wrap=True,
+        )
+    if status.overrides.source_fault:
+        console.print(f"amm:config cannot be read: {status.overrides.source_fault}", soft_wrap=True)
     for table in tables:
         console.print()
         console.print(table)

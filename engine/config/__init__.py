@@ -10,12 +10,9 @@ from engine.config.file import (
     MARKET_ID_PATTERN,
     AppliedOverride,
     Config,
-    EngineConfig,
     MarketConfig,
     Origin,
     Origins,
-    RedisConfig,
-    VenueConfig,
     load,
     market_from_json,
     market_json,
@@ -28,6 +25,7 @@ from engine.config.quote import (
     StabilizationConfig,
     VolatilityConfig,
 )
+from engine.config.sections import EngineConfig, RedisConfig, VenueConfig
 
 __all__ = [
     "EXIT_CONFIG",

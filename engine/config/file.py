@@ -10,7 +10,7 @@ import re
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta, Struct, field, structs
@@ -20,6 +20,7 @@ from engine.config.names import Table, Warn, canonical, flat, merged, no_warning
 from engine.config.oracle import OracleConfig
 from engine.config.quote import QuoteConfig
 from engine.config.rules import broken_rules
+from engine.config.sections import EngineConfig, RedisConfig, VenueConfig
 
 MARKET_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -68,49 +69,6 @@ class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     oracle: OracleConfig | None = None  # another price of the same event; None = no oracle, no oracle checks
     origins: Origins = Origins()  # filled in by the layers, never by a file
     override: AppliedOverride | None = None
-
-
-class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The processes of one engine."""
-
-    run_dir: str = ""  # "" = a fresh private directory
-    wait: Literal["spin", "yield", "park"] = "park"
-    spin_count: Annotated[int, Meta(ge=0, le=10_000_000)] = 200  # park: polls before sleeping
-    cores: list[Annotated[int, Meta(ge=0)]] | None = None  # None = all allowed cores, round robin
-    workers: Annotated[int, Meta(ge=0, le=1024)] = 0  # quoter processes; 0 = one per market
-    heartbeat_timeout_ms: Annotated[int, Meta(ge=200, le=60_000)] = 1_000
-    start_timeout_ms: Annotated[int, Meta(ge=1_000, le=120_000)] = 30_000
-    intent_fsync: Literal["each", "interval", "off"] = "interval"  # what survives the machine's death
-    intent_fsync_interval_ms: Annotated[int, Meta(ge=1, le=10_000)] = 50
-    intent_segments_kept: Annotated[int, Meta(ge=0, le=100_000)] = 8  # reconciled ones of 1 MiB
-    stop_timeout_ms: Annotated[int, Meta(ge=500, le=60_000)] = 10_000
-    guard_patience_ms: Annotated[int, Meta(ge=1_000, le=86_400_000)] = 600_000  # longest sweep of a guard
-    restart_backoff_min_ms: Annotated[int, Meta(ge=10, le=10_000)] = 100
-    restart_backoff_max_ms: Annotated[int, Meta(ge=100, le=60_000)] = 10_000
-
-
-class VenueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The exchange account. Secrets come from the environment or a 0600 file, never from here."""
-
-    url: Annotated[str, Meta(pattern=r"^https?://[^\s/]+(:\d+)?$")] = "http://127.0.0.1:8000"
-    username: str = "amm_market_maker"
-    password_env: str = "COREQUOTE_AMM_PASSWORD"  # noqa: S105 - the name of a variable
-    password_file: str = ""  # read instead of the variable when set; must be 0600
-    request_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 2_000
-    connections: Annotated[int, Meta(ge=1, le=256)] = 16
-    order_rate_limit: Annotated[int, Meta(ge=10, le=100_000)] = 600  # per minute and account
-    trade_poll_interval_ms: Annotated[int, Meta(ge=100, le=60_000)] = 1_000
-    status_poll_interval_ms: Annotated[int, Meta(ge=100, le=5_000)] = 1_000
-    reconcile_interval_ms: Annotated[int, Meta(ge=1_000, le=600_000)] = 300_000
-
-
-class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the published copy goes."""
-
-    url: Annotated[str, Meta(pattern=r"^$|^(redis|rediss|unix)://\S+$")] = ""  # "" = embedded Valkey
-    interval_ms: Annotated[int, Meta(ge=1, le=5_000)] = 50  # longest wait of a changed row
-    timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 1_000
-    publish_updates: bool = True  # PUBLISH market id and version on amm:updates
 
 
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

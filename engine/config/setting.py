@@ -28,6 +28,7 @@ def setting(
     ge: float | None = None,
     le: float | None = None,
     max_length: int | None = None,
+    pattern: str | None = None,
     aliases: tuple[str, ...] = (),
     unset: str = "",
 ) -> Meta:
@@ -36,7 +37,7 @@ def setting(
     ``source`` is S, A, H, C or D as there; ``aliases`` are other dotted names it goes by; ``unset`` says
     what a default of None stands for.
     """
-    bounds: dict[str, Any] = {"ge": ge, "le": le, "max_length": max_length}
+    bounds: dict[str, Any] = {"ge": ge, "le": le, "max_length": max_length, "pattern": pattern}
     return Meta(
         description=why,
         extra={"hot": hot, "source": source, "unit": unit, "aliases": aliases, "unset": unset},
@@ -48,7 +49,7 @@ class Parameter(Struct, frozen=True, kw_only=True):
     """One declared parameter, by its dotted name."""
 
     name: str
-    kind: type  # int, float, bool, str or tuple
+    kind: type  # int, float, bool, str, tuple or list
     choices: tuple[str, ...]  # str only; () = free text
     optional: bool  # None is a value: ``unset`` says what it stands for
     default: Any

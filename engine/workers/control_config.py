@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import hiredis
 import msgspec
 import structlog
-from msgspec import Struct
 
 from engine import override_store, rundir
 from engine._native import lib
@@ -28,38 +26,11 @@ from engine.alerts import Alert, Severity
 from engine.arena import Arena
 from engine.config import ConfigError, MarketConfig, market_from_json, market_json
 from engine.config.override import apply_override, parse_override
+from engine.config_state import STATE_FILE, OverridesState, Refused
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisFault, RedisFaultError, RedisLink, fault_of
 
-STATE_FILE: Final = "overrides.json"
-
 _log: Final = structlog.get_logger()
-
-
-class Refused(Struct, frozen=True, kw_only=True):
-    """An override that changed nothing, and why."""
-
-    config_version: str  # as the hash has it
-    reason: str
-    unix_ms: int
-
-
-class OverridesState(Struct, frozen=True, kw_only=True):
-    """``RUN/overrides.json``: what tools show of hot reload."""
-
-    source_fault: str = ""  # why amm:config cannot be read; "" = it can
-    refused: dict[str, Refused] = {}
-
-
-def read_state(run_dir: Path) -> OverridesState:
-    """The state file; an empty state when there is none yet. Raises RunDirError."""
-    path = run_dir / STATE_FILE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=OverridesState)
-    except FileNotFoundError:
-        return OverridesState()
-    except (OSError, msgspec.DecodeError) as error:
-        raise rundir.RunDirError(f"{path}: {error}") from None
 
 
 #: Stands for a key that holds something else than a hash: it has no config_version, so it is refused.

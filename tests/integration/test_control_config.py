@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from engine import override_store
+from engine import config_state, override_store
 from engine._native import lib
 from engine.alerts import Alert, counts
 from engine.config import MarketConfig, market_from_json, market_json
 from engine.config.edit import Edit, Edited, edited
-from engine.workers import control_config
 from engine.workers.control_config import Overrides
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink
@@ -68,7 +67,7 @@ def overrides(rig: WorkerRig) -> Overrides:
     return Overrides(proc)
 
 
-def poll(rig: WorkerRig, server: Server, found: Overrides) -> control_config.OverridesState:
+def poll(rig: WorkerRig, server: Server, found: Overrides) -> config_state.OverridesState:
     async def once() -> None:
         link = await RedisLink.connect(RedisAddress.parse(server.url), timeout_s=2.0)
         try:
@@ -79,7 +78,7 @@ def poll(rig: WorkerRig, server: Server, found: Overrides) -> control_config.Ove
             link.close()
 
     asyncio.run(once())
-    return control_config.read_state(rig.run_dir)
+    return config_state.read_state(rig.run_dir)
 
 
 def put(server: Server, market_id: str, version: int, **fields: Any) -> None:
@@ -100,7 +99,7 @@ def test_a_valid_override_becomes_a_new_version_of_its_market_alone(rig: WorkerR
     assert market.override is not None
     assert market.override.version == 5
     assert in_force(rig, 1)[0] == 1
-    assert state == control_config.OverridesState()
+    assert state == config_state.OverridesState()
     assert raised(rig, Alert.CONFIG_APPLIED) == 1
 
 
@@ -229,10 +228,10 @@ def test_the_process_polls_survives_a_lost_server_and_stops_in_order(rig: Worker
     rig.await_running(CONTROL)
     until(lambda: in_force(rig)[0] == 5, "the override found at start")
     server.kill()
-    until(lambda: control_config.read_state(rig.run_dir).source_fault, "the loss is noticed")
+    until(lambda: config_state.read_state(rig.run_dir).source_fault, "the loss is noticed")
     assert in_force(rig)[1].quote.gamma_mid == 1.4
     server.start()  # it comes back empty
-    until(lambda: not control_config.read_state(rig.run_dir).source_fault, "Redis is back")
+    until(lambda: not config_state.read_state(rig.run_dir).source_fault, "Redis is back")
     until(lambda: in_force(rig)[1] == rig.config.markets[0], "the file's values hold")
     put(server, "A", 7, gamma_mid="1.6")
     until(lambda: in_force(rig)[0] == 7, f"polled within {RELOAD_S} s", deadline_s=4 * RELOAD_S)

@@ -10,6 +10,7 @@ from engine import rundir, status_view
 from engine._native import ffi, lib
 from engine.alerts import Alert, Alerts, Severity, counts
 from engine.arena import Arena, padded
+from engine.config_state import OverridesState
 from engine.snapshot import take
 
 
@@ -57,5 +58,10 @@ def test_status_shows_the_sum_over_processes() -> None:
     )
     console = Console(record=True, width=180)
     with console.capture() as shown:
-        status_view.show(status_view.Status(run_dir="d", run=run, rss_bytes={}, arena=snapshot), console)
+        status_view.show(
+            status_view.Status(
+                run_dir="d", run=run, rss_bytes={}, arena=snapshot, overrides=OverridesState()
+            ),
+            console,
+        )
     assert "KILL_SWITCH" in shown.get()

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.config import ConfigError, QuoteConfig, parse
+from engine.config import (
+    ConfigError,
+    EngineConfig,
+    QuoteConfig,
+    RedisConfig,
+    VenueConfig,
+    parse,
+    reference,
+)
 from engine.config.names import ALIASES, PARAMETERS, flat, nested
 from engine.config.quote import AMM_USER_ID
+from engine.config.setting import parameters
 
 
 def quote_of(table: dict[str, Any], shared: dict[str, Any] | None = None) -> QuoteConfig:
@@ -156,3 +166,18 @@ def test_a_half_spread_at_the_fee_floor_is_accepted(bps: int | None) -> None:
 def test_flat_and_nested_are_inverse() -> None:
     table = {"a": {"b": 1, "c": {"d": 2}}, "e": [3]}
     assert nested(flat(table)) == table
+
+
+def test_the_reference_is_current() -> None:
+    """After a change: python -m engine.config.reference docs/configuration.md"""
+    written = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+    assert written.read_text() == reference.text()
+
+
+def test_the_reference_names_every_parameter_and_every_alias() -> None:
+    text = reference.text()
+    for section in (EngineConfig, VenueConfig, RedisConfig, QuoteConfig):
+        for parameter in parameters(section):
+            assert f"| `{parameter.name}` |" in text
+            assert parameter.why
+            assert all(f"`{alias}`" in text for alias in parameter.aliases)
