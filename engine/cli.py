@@ -123,9 +123,6 @@ oracle_app = typer.Typer(help="An operator's oracle price of a market.", no_args
 app.add_typer(oracle_app, name="oracle")
 
 _Market = Annotated[str, typer.Argument(metavar="MARKET", help="The market's id.")]
-_RunDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Which run; needed only when several engines run.")
-]
 
 
 @oracle_app.command("set")
@@ -133,7 +130,7 @@ def oracle_set(
     market: _Market,
     price: Annotated[int, typer.Argument(metavar="PRICE", help="YES price in cents, 1..99.")],
     ttl: Annotated[float, typer.Option(metavar="SECONDS", help="How long it holds, 1..86400.")] = 900.0,
-    run_dir: _RunDir = None,
+    run_dir: RunDirOption = None,
 ) -> None:
     """Say what a market is worth; its oracle must be `operator`. The engine takes it up within a second.
 
@@ -144,7 +141,7 @@ def oracle_set(
 
 
 @oracle_app.command("clear")
-def oracle_clear(market: _Market, run_dir: _RunDir = None) -> None:
+def oracle_clear(market: _Market, run_dir: RunDirOption = None) -> None:
     """Take the price back: the market has no oracle value until the next `set`.
 
     Exit codes: 0 cleared; 2 usage; 3 nothing runs; 78 Redis cannot be reached, or the market's oracle is
