@@ -12,6 +12,9 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from engine.paper.envelope import enveloped_error
+from engine.paper.refusal import Code
+
 
 class JoiningTransport:
     """A transport that holds a response head back until the next write."""
@@ -60,6 +63,14 @@ class JoiningHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wrap the transport before anything is written to it."""
         super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
+
+    def send_400_response(self, msg: str) -> None:
+        """What cannot be read as HTTP at all, an unheard-of method included, is refused in the envelope."""
+        body = enveloped_error(400, Code.BAD_REQUEST, msg).body
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body))
+        self.transport.write(body)
+        self.transport.close()
 
     def on_response_complete(self) -> None:
         """A response is over: nothing of it may wait any longer."""

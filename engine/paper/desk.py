@@ -1,6 +1,7 @@
 """What every route needs: the exchange, who is calling, how often they may, and how bodies are read."""
 
 import functools
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -130,7 +131,23 @@ class Desk:
 
 async def read_body(request: Web, decoder: msgspec.json.Decoder[BodyType]) -> BodyType:
     """The request's body by a strict typed decoder, or 400."""
+    content = await request.body()
     try:
-        return decoder.decode(await request.body())
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        body = decoder.decode(content)
+        # The typed decoder takes the last of two equal keys; which one was meant is not ours to guess.
+        _PLAIN.decode(content.decode())
+    except (msgspec.MsgspecError, ValueError) as error:
         raise Refusal(Code.BAD_REQUEST, f"body: {error}") from error
+    except RecursionError as error:
+        raise Refusal(Code.BAD_REQUEST, "body: nested too deeply") from error
+    return body
+
+
+def _once(members: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in members]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"member {repeated!r} appears more than once")
+
+
+_PLAIN: Final = json.JSONDecoder(object_pairs_hook=_once)

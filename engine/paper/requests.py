@@ -185,6 +185,10 @@ class MarketStatusBody(msgspec.Struct, frozen=True, kw_only=True):
     status: MarketStatus
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
+    def __post_init__(self) -> None:
+        if "\0" in self.reason:
+            raise ValueError("Expected text without NUL, which no table can store - at `$.reason`")
+
 
 class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Pagination shared by all lists (1.5)."""
@@ -196,7 +200,7 @@ class PageQuery(msgspec.Struct, frozen=True, kw_only=True):
         """The id the page starts below; None for the first page or an unreadable cursor."""
         try:
             decoded = msgspec.json.decode(base64.b64decode(self.cursor, validate=True))
-        except (binascii.Error, ValueError):
+        except (binascii.Error, ValueError, RecursionError):
             return None
         value = decoded.get("id") if isinstance(decoded, dict) else None
         return value if isinstance(value, str | int) and not isinstance(value, bool) else None
@@ -249,7 +253,7 @@ class TradesQuery(PageQuery, frozen=True, kw_only=True):
 class JournalQuery(msgspec.Struct, frozen=True, kw_only=True):
     """GET /admin/journal: entries with a sequence above ``after``, whole commits, about ``limit`` of them."""
 
-    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
 
 

@@ -259,12 +259,14 @@ def open_server(
 
 
 @contextmanager
-def open_venue(*, database: Database | None = None, **changes: object) -> Iterator[Venue]:
+def open_venue(
+    *, database: Database | None = None, jwt_secret: str | None = None, **changes: object
+) -> Iterator[Venue]:
     """Serve an exchange for the length of a block; what it shows at the end must be what its tables say."""
     secret = Secrets(
         amm_password=AMM_PASSWORD,
         operator_password=OPERATOR_PASSWORD,
-        jwt_secret=None,
+        jwt_secret=jwt_secret,
         service_token=SERVICE_TOKEN,
     )
     used = database or fresh_database()
