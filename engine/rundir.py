@@ -4,6 +4,7 @@
     RUN/run.json      what tools need to know, 0600 (RunInfo)
     RUN/config.json   the configuration in force, 0600
     RUN/arena.sock    hands out a read-only descriptor of the arena (SCM_RIGHTS), 0600
+    RUN/facts/        what each market must not forget, one file each (engine/facts.py)
     RUN/log/          one file per process
     RUN/intents/      what the gateway may have sent (engine/workers/intent_journal.py)
 

@@ -30,7 +30,7 @@ import msgspec
 import psutil
 from msgspec import structs
 
-from engine import placement, rundir, valkey
+from engine import facts_restore, placement, rundir, valkey
 from engine._native import ffi, lib
 from engine.arena import Arena, cell, padded, record_pass
 from engine.backoff import (
@@ -271,6 +271,7 @@ class Supervisor:
                 self._greet()
                 if self._embeds_valkey:
                     self._start_valkey_first()
+                self._restore_facts()
                 while not self.done:
                     self.do_work(time.monotonic_ns())
                     self._wait()
@@ -367,6 +368,19 @@ class Supervisor:
             time.sleep(_VALKEY_POLL_S)
         self._log.event("running", child=server.name)
         server.announced = True
+
+    def _restore_facts(self) -> None:
+        """What markets must not forget goes into their slots, before any quoter looks. Raises FactsError."""
+        restored, fault = facts_restore.restore_all(self.arena, self.run_dir, self.config.redis)
+        if fault:
+            self._log.event("facts_source_lost", source="redis", reason=fault)
+        for facts in restored:
+            self._log.event(
+                "facts_restored",
+                market=facts.market_id,
+                phase=facts.phase,
+                kill_causes=",".join(facts.kill_causes),
+            )
 
     def _may_start(self, child: Child) -> bool:
         """During an orderly stop only the gateway is worth starting: it alone can sweep what is left."""

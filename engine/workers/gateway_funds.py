@@ -13,7 +13,6 @@ Reads: GET /account/ledger, /account/balance.  Writes: account rows, ``RUN/facts
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +22,7 @@ import structlog
 from msgspec import Struct
 
 from engine.arena import ArenaError
+from engine.durable import write_durably
 from engine.events import LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import frozen_by
@@ -324,18 +324,7 @@ class MarketFunds:
             kind=kind, quantity=quantity, idempotency_key=supply_key(market.market_id, kind, quantity)
         )
         self._facts.mkdir(mode=0o700, exist_ok=True)
-        path = self._path(market)
-        scratch = path.with_suffix(".new")
-        with scratch.open("wb") as file:
-            file.write(msgspec.json.encode(pending))
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.rename(path)
-        directory = os.open(self._facts, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_durably(self._path(market), msgspec.json.encode(pending))
         return pending
 
     def _pending(self, market: GatewayMarket) -> PendingSupply | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from engine import facts
 from engine._native import lib
 from engine.arena import unpadded
 from engine.events import DefenseLevel, Direction, Outcome, Phase
@@ -45,10 +46,12 @@ STATE_FIELDS: Final = (
 ENGINE_FIELDS: Final = (
     b"started_at_ms",
     b"day_start_assets",
+    b"day",
     b"net_flows",
     b"posterior_cents",
     b"trade_cursor",
     b"kill_causes",
+    b"phase_log",
     b"config_applied",
     b"inv_version",
 )
@@ -65,7 +68,7 @@ _DEFENSES: Final = {int(level): level.name.encode() for level in DefenseLevel}
 # (%d), floats by the shortest text that reads back the same (%a), after + 0.0, which ends a negative zero.
 _INVENTORY_NUMBERS: Final = b"%d %d %d %d %d %d %d %d"
 _STATE_NUMBERS: Final = b"%d %a %a %d %d %d %d"
-_ENGINE_NUMBERS: Final = b"%d %d %d %a %d %d %d"
+_ENGINE_NUMBERS: Final = b"%d %d %d %a %d %d"
 _NS_PER_MS: Final = 1_000_000
 
 
@@ -132,7 +135,11 @@ def state_fields(state: Any) -> Fields | None:
 
 
 def engine_fields(state: Any, account: Any) -> Fields | None:
-    """``amm:engine``: what a restart needs; None before the market's first start."""
+    """``amm:engine``: what a restart needs; None before the market's first start.
+
+    ``day`` is a date ("" = no baseline yet), ``kill_causes`` names with commas between them ("" = none),
+    ``phase_log`` a JSON array of transitions, oldest first.
+    """
     if state.started_at_ms <= 0:
         return None
     numbers = _ENGINE_NUMBERS % (
@@ -140,13 +147,16 @@ def engine_fields(state: Any, account: Any) -> Fields | None:
         state.day_start_assets_cents,
         state.net_flows_cents,
         state.posterior + 0.0,
-        state.kill_causes,
         state.config_version,
         state.inventory_version,
     )
-    started, assets, flows, posterior, causes, config, inventory = numbers.split()
+    started, assets, flows, posterior, config, inventory = numbers.split()
+    day = facts.day_text(state.day).encode()
     cursor = unpadded(account.cursor_trade_id).encode()
-    return _flat(ENGINE_FIELDS, (started, assets, flows, posterior, cursor, causes, config, inventory))
+    causes = ",".join(facts.cause_names(state.kill_causes)).encode()
+    log = facts.phase_log_json(state)
+    values = (started, assets, day, flows, posterior, cursor, causes, log, config, inventory)
+    return _flat(ENGINE_FIELDS, values)
 
 
 def live_order(order: Any) -> tuple[bytes, bytes] | None:

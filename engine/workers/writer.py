@@ -9,6 +9,8 @@ error and every ``_REFRESH_S`` a *full* round writes every hash whole and remove
 it, so an emptied, replaced or older server is right again within the refresh time. Values are absolute and
 come from one writer, so writing them twice changes nothing.
 
+The facts that must survive on disk are kept beside, by :mod:`engine.workers.facts_keeper`.
+
 Reads: state rows, live-order rows, account rows. Writes: ``amm:*`` in Redis but ``amm:config``.
 """
 
@@ -37,6 +39,7 @@ from engine.config import EXIT_CONFIG
 from engine.events import WriterCounter
 from engine.row_versions import RowVersions
 from engine.workers import process, redis_rows
+from engine.workers.facts_keeper import FactsKeeper
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import (
     Batch,
@@ -221,6 +224,7 @@ class Writer:
         self._timeout_s = settings.timeout_ms / 1000
         self._publish = settings.publish_updates
         self._board = Board(proc.arena)
+        self._facts = FactsKeeper(proc.arena, proc.run_dir)
         self._link: RedisLink | None = None
         self._full_due_mono_s = 0.0
         self._stop = asyncio.Event()
@@ -397,14 +401,18 @@ class Writer:
             loop.add_signal_handler(number, self._stop.set)
         self._tick(loop)
         rounds = asyncio.create_task(self._rounds())
+        facts = asyncio.create_task(self._facts.run(self._stop))
         stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((rounds, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((rounds, facts, stop), return_when=asyncio.FIRST_COMPLETED)
         if self._stop.is_set():
             self._proc.set_state(lib.PROCESS_STOPPING)
+            await facts
+            await self._facts.look(everything=True)
             await self._flush(rounds)
         else:
-            stop.cancel()
-            await rounds
+            for task in (stop, rounds, facts):
+                task.cancel()  # the one that ended is not touched by it
+            await asyncio.gather(rounds, facts)
         if self._link is not None:
             self._link.close()
 

@@ -1,5 +1,7 @@
 """Exactness of the Redis hashes: name, unit and form of every field (market-making §2.2-§2.4)."""
 
+from datetime import date
+
 import orjson
 import pytest
 
@@ -130,22 +132,33 @@ def test_engine_fields():
     row = state(
         started_at_ms=1_790_000_000_000,
         day_start_assets_cents=500_000,
+        day=date(2026, 11, 21).toordinal(),
         net_flows_cents=-100,
         posterior=52.75,
         kill_causes=5,
         config_version=3,
         inventory_version=88,
+        phase_log=[{"timestamp_ms": 1_790_000_100_000, "from_phase": 0, "to_phase": 1, "reason": 2}],
     )
     assert as_dict(redis_rows.engine_fields(row, account(cursor_trade_id=b"trd-9"))) == {
         b"started_at_ms": b"1790000000000",
         b"day_start_assets": b"500000",
+        b"day": b"2026-11-21",
         b"net_flows": b"-100",
         b"posterior_cents": b"52.75",
         b"trade_cursor": b"trd-9",
-        b"kill_causes": b"5",
+        b"kill_causes": b"SKEW,ASSET_FLOOR",
+        b"phase_log": b'[{"from_phase":"EXPLORATION","to_phase":"STABILIZATION","reason":"VOLUME_REACHED",'
+        b'"timestamp_ms":1790000100000}]',
         b"config_applied": b"3",
         b"inv_version": b"88",
     }
+
+
+def test_engine_fields_of_a_market_that_has_done_nothing_yet():
+    found = as_dict(redis_rows.engine_fields(state(started_at_ms=1), account()))
+    assert (found[b"day"], found[b"kill_causes"], found[b"phase_log"]) == (b"", b"", b"[]")
+    assert len(found) == 10
 
 
 def test_engine_fields_wait_for_the_first_start():
