@@ -48,6 +48,11 @@ static inline void cpu_relax(void) {
     __asm__ volatile("yield");
 #endif
 }
+
+/* Asks the core for the cache lines of `bytes` from address on, so that their misses overlap. A hint: any address. */
+static inline void prefetch_lines(const void *address, uint64_t bytes) {
+    for (uint64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)address + at);
+}
 #endif
 
 #endif

@@ -226,6 +226,26 @@ static inline __attribute__((always_inline)) void refresh_top(orderbook_t *book,
     store_top(book, side, places, ranks, ORDERBOOK_TOP_LEVELS, third);
 }
 
+/* ------------------------------------------------------------------ caches */
+
+static inline void prefetch_line(const void *address) {
+    __builtin_prefetch(address);
+}
+
+void orderbook_prefetch(const orderbook_t *book) {
+    prefetch_line(book);
+    prefetch_line(&book->metrics.ask);
+    prefetch_line(&book->sides[ORDERBOOK_BID]);
+    prefetch_line(&book->sides[ORDERBOOK_ASK]);
+    prefetch_line(&book->grid);
+}
+
+void orderbook_prefetch_level(const orderbook_t *book, int32_t price_ticks) {
+    if (!is_level_tick(book, price_ticks)) return;
+    for (int32_t index = 0; index < ROW_COUNT; index++)
+        prefetch_line(row_const(book, index) + rank_of(book, index & 1, price_ticks));
+}
+
 /* ------------------------------------------------------------------ life */
 
 uint64_t orderbook_bytes(int32_t tick_count) {

@@ -181,6 +181,13 @@ int32_t orderbook_init(void *memory, uint64_t memory_bytes, const price_grid_t *
 /* Removes all levels; own sizes stay, because they are ours and not the feed's. */
 void orderbook_clear(orderbook_t *book);
 
+/* --- caches ---
+ *
+ * For callers with many books, who know which one is next: hints that change nothing. The first is for what every
+ * change of a book and every look at its best levels reads; the second for the neighbourhood of one level. */
+void orderbook_prefetch(const orderbook_t *book);
+void orderbook_prefetch_level(const orderbook_t *book, int32_t price_ticks);
+
 /* --- change --- */
 
 /* New total of a level, 0 removes it; removing an absent level is normal. Codes: SIDE_INVALID, TICK_OUT_OF_RANGE,

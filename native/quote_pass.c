@@ -176,6 +176,35 @@ void quote_join(quote_worker_t *worker, int64_t mono_ns) {
     }
 }
 
+/* With many markets most of each is in no cache. All that its event and its decision will read is asked for at once,
+ * so that a message waits for memory twice (the market, then what it points to) and not thirty times. */
+static void prefetch(const quote_worker_t *worker, const book_event_t *events, uint32_t count) {
+    uint32_t last = worker->market_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t slot = events[i].market_slot;
+        if (slot == last || slot >= worker->market_count || worker->markets[slot] == NULL) continue;
+        prefetch_lines(worker->markets[slot], sizeof *worker->markets[slot]);
+        last = slot;
+    }
+    last = worker->market_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t slot = events[i].market_slot;
+        if (slot == last || slot >= worker->market_count || worker->markets[slot] == NULL) continue;
+        const quote_market_t *market = worker->markets[slot];
+        orderbook_prefetch(market->book);
+        prefetch_lines(market->inputs, sizeof *market->inputs);
+        prefetch_lines(market->output, sizeof *market->output);
+        prefetch_lines(market->trades, 64);
+        prefetch_lines(market->tick_to_quote_ns, 64);
+        last = slot;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint16_t slot = events[i].market_slot;
+        if (events[i].kind != BOOK_LEVEL || slot >= worker->market_count || worker->markets[slot] == NULL) continue;
+        orderbook_prefetch_level(worker->markets[slot]->book, events[i].price_ticks);
+    }
+}
+
 uint32_t quote_pass(quote_worker_t *worker, int64_t unix_ms) {
     book_event_t events[PASS_BATCH_EVENTS];
     quote_market_t **markets = worker->markets;
@@ -184,6 +213,7 @@ uint32_t quote_pass(quote_worker_t *worker, int64_t unix_ms) {
     uint32_t count =
         broadcast_read(worker->ring, BOOK_RING_SLOTS, &worker->cursor, events, PASS_BATCH_EVENTS, &lapped);
     worker->news_count = 0;
+    prefetch(worker, events, count);
     for (uint32_t i = 0; i < count; i++, position++) {
         uint16_t slot = events[i].market_slot;
         if (slot >= worker->market_count || markets[slot] == NULL) continue;

@@ -3,7 +3,7 @@
 Invariants, for every worker's ring:
 
 * A reader that was lapped lands a quarter ring behind the producer. Every market's image is therefore
-  renewed before the first change it lacks is a quarter ring old (:class:`BookOutput`).
+  renewed before the first change it lacks is a quarter ring old (``feed_renew_images``).
 * A generation is announced after its image is written, so the image found on the announcement is at
   least as new.
 * While a book is unreliable its image says so too: whoever recovers from it gets nothing to quote on.
@@ -22,16 +22,13 @@ from engine.venues.platform_feed import BookUpdate, TradeMessage
 
 CENTS_GRID_TICKS: Final = 101  # the platform's grid: tick = price in cents, 1..99 tradable
 _NS_PER_MS: Final = 1_000_000
-_RENEW_AFTER_SLOTS: Final = lib.BOOK_RING_SLOTS // 4 - 2 * lib.FEED_EVENTS_MAX
-_NEVER: Final = 1 << 62  # a ring position
-_feed_delta: Final = lib.feed_delta
 
 
 class BookOutput:
     """The book ring of one worker, held by this process, and the bell of its quoter.
 
-    ``events`` is the scratch array a frame is built in; from ring position ``renew_at`` on, images are due
-    for renewal. Raises ArenaError when another process holds the producer role.
+    ``native`` is the ``feed_output_t`` that its markets share, ``events`` the scratch array a frame is built
+    in. Raises ArenaError when another process holds the producer role.
     """
 
     def __init__(self, arena: Arena, worker: int, *, token: int) -> None:
@@ -40,8 +37,17 @@ class BookOutput:
         check(lib.broadcast_acquire(self.ring, token), f"book ring of worker {worker}")
         self.quoter = arena.process(lib.PROCESS_QUOTER_FIRST + worker)
         self.events = ffi.new("book_event_t[]", lib.FEED_EVENTS_MAX)
-        self._stale: dict[MarketFeed, int] = {}  # position of the first change its image lacks; oldest first
-        self.renew_at: int = _NEVER
+        self._levels = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
+        self.native: Any = ffi.new(
+            "feed_output_t *",
+            {
+                "ring": self.ring,
+                "quoter": self.quoter,
+                "events": self.events,
+                "levels": self._levels,
+                "token": token,
+            },
+        )
 
     def position(self) -> int:
         """Events published so far."""
@@ -54,25 +60,17 @@ class BookOutput:
             check(code, "book ring")
         lib.bell_ring(self.quoter, -1)
 
-    def image_lacks(self, feed: MarketFeed, position: int) -> None:
-        """A change published at ``position`` is the first that is not in the market's image."""
-        self._stale[feed] = position
-        if len(self._stale) == 1:
-            self.renew_at = position + _RENEW_AFTER_SLOTS
-
-    def image_renewed(self, feed: MarketFeed) -> None:
-        if self._stale.pop(feed, None) is not None:
-            oldest = next(iter(self._stale.values()), None)
-            self.renew_at = _NEVER if oldest is None else oldest + _RENEW_AFTER_SLOTS
-
-    def renew_images(self, position: int) -> None:
-        """Renews the images whose first missing change will soon be a quarter ring behind ``position``."""
-        while position >= self.renew_at:
-            next(iter(self._stale)).write_image(position)
+    def renew_images(self) -> None:
+        """Renews the images whose first missing change will soon be a quarter ring old."""
+        check(lib.feed_renew_images(self.native, self.position()), "book image")
 
 
 class MarketFeed:
-    """One market's book as ingest holds it. Times are monotonic ns of the frame's arrival."""
+    """One market's book as ingest holds it. Times are monotonic ns of the frame's arrival.
+
+    ``native`` is its ``market_feed_t``: ``lib.feed_delta`` takes the next delta in the platform's usual form
+    as ``decode_book`` and :meth:`delta` would, in one call.
+    """
 
     def __init__(self, arena: Arena, slot: int, output: BookOutput) -> None:
         self.slot = slot
@@ -98,25 +96,19 @@ class MarketFeed:
         self._told_bytes = ffi.buffer(self._told)
 
         feed_row = self._market.feed
-        native = ffi.new("market_feed_t *")
+        native: Any = ffi.new("market_feed_t *")
         native.book = self._book
-        native.ring = output.ring
-        native.token = output.token
-        native.quoter = output.quoter
-        native.events = output.events
+        native.output = output.native
+        native.images = self._market.images
         native.top_row = self._top_row = ffi.addressof(self._market, "top")
         native.feed_row = ffi.addressof(feed_row)
-        market_id = self.market_id.encode()
-        native.market_id = self._market_id_memory = ffi.new("char[]", market_id)
-        native.market_id_length = len(market_id)
+        native.market_id = self._market.descriptor.market_id
+        native.market_id_length = len(self.market_id.encode())
         native.level.market_slot = slot
         native.level.kind = lib.BOOK_LEVEL
-        self._native = native
+        self.native = native
         self._level = native.level
         self._top = native.top
-        self._image = ffi.new("image_header_t *")
-        self._image.tick_count = CENTS_GRID_TICKS
-        self._image_exact = False  # no change since it was written
         self._messages = cell(feed_row, "messages")
         self._snapshots = cell(feed_row, "snapshots")
         self._trades = cell(feed_row, "trades")
@@ -147,7 +139,7 @@ class MarketFeed:
         self.valid = valid
         self._top.valid = valid
         if not valid:
-            self._native.next_sequence = 0
+            self.native.next_sequence = 0
 
     @property
     def generation(self) -> int:
@@ -161,7 +153,7 @@ class MarketFeed:
         lib.cell_add(self._connects, 1)
         self._link_event(0, lib.LINK_UP, recv_mono_ns)
         self._output.publish(1)
-        self._output.renew_images(self._output.position())
+        self._output.renew_images()
 
     def link_down(self, recv_mono_ns: int) -> None:
         """The order-book stream is lost, and with it the book. Nothing happens when it is not connected."""
@@ -217,8 +209,8 @@ class MarketFeed:
             self._link_event(index, lib.LINK_DOWN, recv_mono_ns)
             index += 1
         self._announce(index, lib.GENERATION_INVALID, recv_mono_ns)
-        lib.feed_write_top(self._native, recv_mono_ns)
-        output.renew_images(output.position())
+        lib.feed_write_top(self.native, recv_mono_ns)
+        output.renew_images()
 
     def _next_generation(self) -> None:
         self._top.generation += 1
@@ -243,7 +235,7 @@ class MarketFeed:
         lib.cell_add(self._messages, 1)
         lib.cell_add(self._snapshots, 1)
         lib.cell_store(self._snapshot_mono_ns, recv_mono_ns)
-        self._native.next_sequence = update.sequence_id + 1
+        self.native.next_sequence = update.sequence_id + 1
         self._level.venue_sequence = update.sequence_id
         self._level.venue_unix_ns = update.timestamp_ms * _NS_PER_MS
         told = self._told
@@ -258,45 +250,29 @@ class MarketFeed:
             if self._held_bytes[:] == self._told_bytes[:]:
                 self._link_event(0, lib.LINK_UP, recv_mono_ns)
                 output.publish(1)
-                output.renew_images(output.position())
+                output.renew_images()
                 return
             lib.cell_add(self._sequence_gaps, 1)  # a change was missed though every number was in order
         check(lib.orderbook_load(self._book, told, told + CENTS_GRID_TICKS, CENTS_GRID_TICKS), "snapshot")
         self._set_valid(True)
         self._next_generation()
         self._announce(0, lib.GENERATION_VALID, recv_mono_ns)
-        lib.feed_write_top(self._native, recv_mono_ns)
-        output.renew_images(output.position())
+        lib.feed_write_top(self.native, recv_mono_ns)
+        output.renew_images()
 
     def delta(self, update: BookUpdate, recv_mono_ns: int) -> None:
         """The levels one transaction changed, in sequence on a valid book: one batch, END on the last."""
-        native = self._native
+        native = self.native
         for side, levels in ((lib.ORDERBOOK_BID, update.yes.bids), (lib.ORDERBOOK_ASK, update.yes.asks)):
             for level in levels:
                 lib.feed_level(native, side, level.price_cents, level.total_quantity)
         end = lib.feed_publish(native, update.sequence_id, update.timestamp_ms, recv_mono_ns)
-        if end != 0:  # it says something
-            self._published(end)
-
-    def take(self, payload: bytes, recv_mono_ns: int) -> bool:
-        """Takes a frame that is the next delta in the platform's usual form: as ``decode_book`` and
-        :meth:`delta`, in one call of C. False, and nothing is done, when it is anything else."""
-        end = _feed_delta(self._native, payload, len(payload), recv_mono_ns)
-        if end == 0:
-            return False
-        self._published(end)
-        return True
-
-    def _published(self, end: int) -> None:
-        """Levels were published up to ring position ``end``, or could not be."""
         if end < 0:
-            check(end, f"market {self.market_id}: a delta")
-        output = self._output
-        if self._image_exact:
-            self._image_exact = False
-            output.image_lacks(self, end - self._native.published)
-        if end >= output.renew_at:
-            output.renew_images(end)
+            self.delta_failed(end)
+
+    def delta_failed(self, code: int) -> None:
+        """Raises ArenaError: a delta was refused half way, by the ladder or by the ring."""
+        check(code, f"market {self.market_id}: a delta")
 
     def _export(self) -> None:
         held = self._held
@@ -304,16 +280,8 @@ class MarketFeed:
 
     def write_image(self, position: int, recv_mono_ns: int = 0) -> None:
         """Renews the image: exact for a reader that goes on at ``position``."""
-        self._export()
-        image = self._image
-        image.generation = self._top.generation
-        image.ring_position = position
-        image.venue_sequence = self._level.venue_sequence
-        image.valid = self.valid
-        image.recv_mono_ns = recv_mono_ns or self._top.recv_mono_ns
-        check(lib.image_write(self._market.images, image, self._held), "book image")
-        self._image_exact = True
-        self._output.image_renewed(self)
+        recv_mono_ns = recv_mono_ns or self._top.recv_mono_ns
+        check(lib.feed_write_image(self.native, position, recv_mono_ns), "book image")
 
     # ---- trades ------------------------------------------------------------------------------
 
@@ -328,7 +296,7 @@ class MarketFeed:
         event.venue_unix_ns = trade.timestamp_ms * _NS_PER_MS
         self.trades_moved()
         self._output.publish(1)
-        self._output.renew_images(self._output.position())
+        self._output.renew_images()
 
     def trades_moved(self) -> None:
         """Raises the count that makes the gateway ask for trades: one came, or one may have been missed."""
@@ -344,7 +312,7 @@ class MarketFeed:
         event.price_ticks = price_cents
         event.venue_unix_ns = venue_unix_ms * _NS_PER_MS
         self._output.publish(1)
-        self._output.renew_images(self._output.position())
+        self._output.renew_images()
 
 
 _EMPTY_LADDER: Final = bytes(2 * CENTS_GRID_TICKS * 8)

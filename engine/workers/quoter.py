@@ -34,6 +34,7 @@ _log = structlog.get_logger()
 _EXECUTIONS_PER_PASS: Final = 64
 _HEARTBEAT_NS: Final = 50_000_000
 _LONGEST_WAIT_NS: Final = 50_000_000
+_NEVER_NS: Final = 1 << 62
 _SLOW_PASS_NS: Final = 10_000_000
 _FINAL_SYNC_NS: Final = 3_000_000_000
 
@@ -83,6 +84,9 @@ class Quoter:
         self._intents_in_pass = 0
         self._next_beat_ns = 0
         self._next_reconcile_ns = 0
+        # No market has a timer due before this. Timers change where a market is served, so that a pass looks
+        # at the markets that have news and not at all of them.
+        self._next_timer_ns = 0
         self.stopping = False
         self._final_sync_until_ns = 0
         self.markets: dict[int, QuotedMarket] = {}
@@ -141,10 +145,17 @@ class Quoter:
                 touched.add(slot)
         work += lib.quote_pass(self._native, clock.unix_ms)
         touched.update(self._news_slots[i] for i in range(self._native.news_count))
-        for slot, market in self.markets.items():
-            if slot in touched or clock.mono_ns >= market.next_timer_ns():
-                self._serve(market, clock)
+        if clock.mono_ns >= self._next_timer_ns:
+            touched.update(
+                slot for slot, market in self.markets.items() if clock.mono_ns >= market.next_timer_ns()
+            )
+        for slot in sorted(touched):
+            if slot in self.markets:
+                self._serve(self.markets[slot], clock)
                 work += 1
+        if clock.mono_ns >= self._next_timer_ns:
+            timers = (market.next_timer_ns() for market in self.markets.values())
+            self._next_timer_ns = min(timers, default=_NEVER_NS)
         if self._intents_in_pass:
             self.proc.ring_bell(lib.PROCESS_GATEWAY)
         if work:
@@ -176,6 +187,7 @@ class Quoter:
             market.halt(str(error))
         market.kernel.native.news = 0
         market.publish(clock, self._cursor)
+        self._next_timer_ns = min(self._next_timer_ns, market.next_timer_ns())
 
     def _record_step(self, clock: Clock) -> None:
         step = self._step
@@ -240,8 +252,7 @@ class Quoter:
         if strategy == "yield":
             os.sched_yield()
             return
-        due = min((market.next_timer_ns() for market in self.markets.values()), default=1 << 62)
-        timeout = max(0, min(due - clock.mono_ns, _LONGEST_WAIT_NS))
+        timeout = max(0, min(self._next_timer_ns - clock.mono_ns, _LONGEST_WAIT_NS))
         lib.bell_wait(self._bell_row, seen, self.proc.config.engine.spin_count, timeout)
 
 
