@@ -197,6 +197,17 @@ class QuoterState(Struct, frozen=True, kw_only=True):
     own_bid_orders: int
     own_ask_orders: int
     target_unix_ms: int
+    oracle_recv_mono_ns: int
+    oracle_price_ticks: int
+    oracle_last_ticks: int
+    feed_latency_us: int
+    sigma_trades: int
+    target_bid_count: int
+    target_ask_count: int
+    target_bid_cents: tuple[int, ...]
+    target_ask_cents: tuple[int, ...]
+    target_bid_lots: tuple[int, ...]
+    target_ask_lots: tuple[int, ...]
     generation: int
     venue_sequence: int
     book_digest: int
@@ -454,6 +465,10 @@ _ENUM_FIELDS: Final[dict[str, Any]] = {
     "market_status": MarketStatus,
     "kill_causes": KillCause,
     "widen_sources": WidenSource,
+    "target_bid_cents": tuple,
+    "target_ask_cents": tuple,
+    "target_bid_lots": tuple,
+    "target_ask_lots": tuple,
     "gated_ns": tuple,
     "level_ns": tuple,
     "phase_log": _phase_log,

@@ -30,6 +30,7 @@ HEADERS = (
     "trade_tape.h",
     "feed_delay.h",
     "quote_pass.h",
+    "quoter_inputs.h",
     "platform_frame.h",
     "feed_push.h",
 )
@@ -42,6 +43,7 @@ SOURCES = (
     "trade_tape.c",
     "feed_delay.c",
     "quote_pass.c",
+    "quoter_inputs.c",
     "platform_frame.c",
     "feed_push.c",
 )

@@ -46,7 +46,7 @@ enum {
     KILL_CAUSE_GATEWAY_STUCK = 8192, /* the order ring is full: nobody takes intents any more */
 };
 
-enum { PHASE_LOG_ENTRIES = 8, DEFENSE_LEVELS = 4 };
+enum { PHASE_LOG_ENTRIES = 8, DEFENSE_LEVELS = 4, STATE_LEVELS = 10 };
 
 /* One transition of the phase machine (market-making 4); timestamp_ms 0 = unused. */
 typedef struct {
@@ -87,6 +87,17 @@ typedef struct {
     int32_t foreign_bid_ticks, foreign_ask_ticks;
     int64_t own_bid_orders, own_ask_orders;   /* live at the venue */
     int64_t target_unix_ms;
+
+    /* what it rests on (filled by quoter_state_inputs()): oracle, feed, volatility window; target ladder, touch first */
+    int64_t oracle_recv_mono_ns;   /* when the oracle's last value came or was confirmed; 0 = it never said one */
+    int32_t oracle_price_ticks;    /* its newest word; -1 = no value */
+    int32_t oracle_last_ticks;     /* its newest value; -1 = none */
+    int32_t feed_latency_us;       /* median of the last 20 messages; 0 = fewer, or below */
+    uint16_t sigma_trades;         /* trades in the volatility window */
+    uint8_t target_bid_count, target_ask_count;
+    uint8_t target_bid_cents[STATE_LEVELS], target_ask_cents[STATE_LEVELS];
+    uint8_t reserved_bytes[4];
+    uint16_t target_bid_lots[STATE_LEVELS], target_ask_lots[STATE_LEVELS]; /* 65535 = that or more */
 
     /* book */
     uint64_t generation;

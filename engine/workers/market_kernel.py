@@ -113,6 +113,11 @@ class MarketKernel:
         pointer = ffi.addressof(self.native, "delay")
         return float(lib.feed_delay_median_ns(pointer, unix_minus_mono_ns) / _NS_PER_MS)
 
+    def describe(self, state: Any, clock: Clock) -> None:
+        """What the last decision rests on, into a ``quoter_state_t``."""
+        unix_minus_mono_ns = clock.unix_ms * _NS_PER_MS - clock.mono_ns
+        lib.quoter_state_inputs(state, self.native, unix_minus_mono_ns)
+
     @property
     def ready(self) -> bool:
         """Whether ``fair`` and ``target`` hold a decision."""

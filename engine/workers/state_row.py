@@ -97,7 +97,7 @@ class StateRow:
         state = self.counters
         self._fill_stock(stock, live, taker_fee_bps)
         self._fill_pnl(stock)
-        self._fill_decision()
+        self._fill_decision(clock)
         self._fill_book(cursor)
         state.updated_at_ms = clock.unix_ms
         state.gates = int(gates)
@@ -144,7 +144,7 @@ class StateRow:
             state.day_start_assets_cents = assets
         state.daily_pnl_cents = assets - state.day_start_assets_cents - state.net_flows_cents
 
-    def _fill_decision(self) -> None:
+    def _fill_decision(self, clock: Clock) -> None:
         state, kernel, fair = self.counters, self._kernel, self._kernel.fair
         state.fair_price_cents = fair.fair_price_cents
         state.anchor, state.micro = fair.anchor_cents, fair.micro_cents
@@ -160,6 +160,7 @@ class StateRow:
         state.touch_bid_cents = kernel.touch_bid_cents
         state.touch_ask_cents = kernel.touch_ask_cents
         state.target_unix_ms = kernel.inputs.now_ms
+        kernel.describe(state, clock)
 
     def _fill_book(self, cursor: Any) -> None:
         state, native, book = self.counters, self._kernel.native, self._kernel.book

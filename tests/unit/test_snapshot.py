@@ -29,7 +29,7 @@ def arena() -> Iterator[Arena]:
 
 
 def test_the_state_has_every_field_of_the_row() -> None:
-    declared = {name for name, _ in ffi.typeof("quoter_state_t").fields} - {"reserved_byte"}
+    declared = {name for name, _ in ffi.typeof("quoter_state_t").fields if not name.startswith("reserved")}
     assert set(QuoterState.__struct_fields__) == declared
 
 
