@@ -3,7 +3,7 @@
     in hand      frame's bytes --> decode, ladder, ring --> quote_pass --> target decided       one process
 
     socket       venue process --> TCP --> ingest process --> ring --> quoter process --> target decided
-                 sends, notes time        blocks in epoll             spins, or parks on its bell
+                 sends, notes time        blocks in epoll             spins, yields, or parks on its bell
 
 A regression here is time in which the market is quoted at an old price. The venue notes the time before it
 hands a frame to its socket, the quoter after its pass; both read the same monotonic clock. In hand, each
@@ -34,6 +34,7 @@ import uvloop
 from picows import WSMsgType, WSTransport, ws_connect
 
 from engine._native import ffi, lib
+from engine.config.sections import Wait
 from perf.book import stream
 from perf.feeding import (
     DEADLINE_S,
@@ -54,13 +55,17 @@ from perf.windows import Contender, Report, Samples, interleave, machine, show
 IN_HAND_MESSAGES: Final = 10_000
 SENT_MESSAGES: Final = 600
 SEND_EVERY_NS: Final = 700_000
+NS_PER_S: Final = 1_000_000_000
 SPIN_COUNT: Final = 200  # of a parked quoter, before it sleeps
 
 DELTAS: Final = stream(IN_HAND_MESSAGES)
 FRAMES: Final = delta_frames(DELTAS)
 IN_HAND: Final = "corequote, bytes in hand to quote decided"
 SPINNING: Final = "corequote, socket to quote, quoter spinning"
+YIELDING: Final = "corequote, socket to quote, quoter yields"
 PARKED: Final = "corequote, socket to quote, both parked"
+WAITING: Final[dict[str, Wait]] = {SPINNING: "spin", YIELDING: "yield", PARKED: "park"}
+FLOOR: Final = "floor: blocking read of a TCP socket"
 
 
 class Quoter:
@@ -167,7 +172,7 @@ def ingest_process(market: FedMarket, url: str) -> None:
     uvloop.run(run())
 
 
-def through_socket(*, parked: bool, near: int, far: int) -> Samples:
+def through_socket(*, wait: Wait, near: int, far: int) -> Samples:
     """One connection. This process is the quoter; it measures from the venue's time."""
     market, times = FedMarket(), SendTimes()
     quoter = Quoter(market)
@@ -186,7 +191,9 @@ def through_socket(*, parked: bool, near: int, far: int) -> Samples:
             now = time.monotonic_ns()
             if count:
                 decided[native.venue_sequence] = now
-            elif parked:
+            elif wait == "yield":
+                os.sched_yield()
+            elif wait == "park":
                 lib.bell_wait(row, seen, SPIN_COUNT, 50_000_000)
             assert now < deadline, f"not within {DEADLINE_S} s: frame {last}"
     finally:
@@ -200,33 +207,39 @@ def through_socket(*, parked: bool, near: int, far: int) -> Samples:
     return (decided - times.by_sequence)[found].astype(np.float64)
 
 
-def blocking_reader(*, near: int, far: int) -> Samples:
-    """The floor of a socket: bytes of one frame to a process that blocks in recv()."""
+def blocking_reader(*, near: int) -> Samples:
+    """The floor of a socket: bytes of one frame, over loopback TCP, to a process that blocks in recv(). Both
+    share a core, as venue and ingest do."""
     times = SendTimes()
-    ours, theirs = socket.socketpair()
     size = len(FRAMES[0])
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
-    def send() -> None:
-        due = time.monotonic_ns()
-        for sequence in range(FIRST_SEQUENCE + 1, FIRST_SEQUENCE + 1 + SENT_MESSAGES):
-            due += SEND_EVERY_NS
-            time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
-            times.by_sequence[sequence] = time.monotonic_ns()
-            theirs.sendall(FRAMES[0])
+        def send() -> None:
+            with socket.create_connection(server.getsockname()) as theirs:
+                theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                due = time.monotonic_ns() + NS_PER_S // 10
+                for sequence in range(FIRST_SEQUENCE + 1, FIRST_SEQUENCE + 1 + SENT_MESSAGES):
+                    due += SEND_EVERY_NS
+                    time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+                    times.by_sequence[sequence] = time.monotonic_ns()
+                    theirs.sendall(FRAMES[0])
+                theirs.recv(1)  # the reader closes when it has all
 
-    os.sched_setaffinity(0, {far})
-    costs = []
-    venue = fork(send, cpu=near)
-    try:
-        with ours, theirs:
-            ours.settimeout(DEADLINE_S)
-            for sequence in range(FIRST_SEQUENCE + 1, FIRST_SEQUENCE + 1 + SENT_MESSAGES):
-                taken = 0
-                while taken < size:
-                    taken += len(ours.recv(size - taken))
-                costs.append(time.monotonic_ns() - int(times.by_sequence[sequence]))
-    finally:
-        end(venue)
+        os.sched_setaffinity(0, {near})
+        costs = []
+        venue = fork(send, cpu=near)
+        try:
+            server.settimeout(DEADLINE_S)
+            ours, _ = server.accept()
+            with ours:
+                ours.settimeout(DEADLINE_S)
+                for sequence in range(FIRST_SEQUENCE + 1, FIRST_SEQUENCE + 1 + SENT_MESSAGES):
+                    taken = 0
+                    while taken < size:
+                        taken += len(ours.recv(size - taken))
+                    costs.append(time.monotonic_ns() - int(times.by_sequence[sequence]))
+        finally:
+            end(venue)
     return np.array(costs, dtype=np.float64)
 
 
@@ -243,9 +256,11 @@ def measure() -> Report:
             [
                 Contender(who="floor: empty timing", window=empty_timing),
                 Contender(who=IN_HAND, window=in_hand),
-                Contender(who="floor: blocking read", window=partial(blocking_reader, near=near, far=far)),
-                Contender(who=SPINNING, window=partial(through_socket, parked=False, near=near, far=far)),
-                Contender(who=PARKED, window=partial(through_socket, parked=True, near=near, far=far)),
+                Contender(who=FLOOR, window=partial(blocking_reader, near=near)),
+                *(
+                    Contender(who=who, window=partial(through_socket, wait=wait, near=near, far=far))
+                    for who, wait in WAITING.items()
+                ),
             ]
         )
     finally:
@@ -260,6 +275,7 @@ def measure() -> Report:
             "in_hand_p99_us": by_who[IN_HAND].p99 / 1_000,
             "socket_p50_us": by_who[SPINNING].p50 / 1_000,
             "socket_parked_p50_us": by_who[PARKED].p50 / 1_000,
+            "socket_floor_p50_us": by_who[FLOOR].p50 / 1_000,
         },
         discarded=discarded,
         machine=machine(),

@@ -20,7 +20,7 @@ from engine.config.names import Table, Warn, canonical, flat, merged, no_warning
 from engine.config.oracle import OracleConfig
 from engine.config.quote import QuoteConfig
 from engine.config.rules import broken_rules
-from engine.config.sections import EngineConfig, RedisConfig, VenueConfig
+from engine.config.sections import EngineConfig, RedisConfig, VenueConfig, Wait
 
 MARKET_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 
@@ -65,6 +65,7 @@ class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     id: Annotated[str, Meta(pattern=MARKET_ID_PATTERN)]
     core: Annotated[int, Meta(ge=0)] | None = None  # CPU core; None = planned by the supervisor
+    wait: Wait | None = None  # how its quoter waits; None = engine.wait
     quote: QuoteConfig = QuoteConfig()
     oracle: OracleConfig | None = None  # another price of the same event; None = no oracle, no oracle checks
     origins: Origins = Origins()  # filled in by the layers, never by a file

@@ -8,13 +8,16 @@ from msgspec import Meta, Struct
 
 from engine.config.setting import setting
 
+#: How a quoter waits for work, laziest last: on a core of its own, giving way, or asleep until it is woken.
+Wait = Literal["spin", "yield", "park"]
+
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The processes of one engine."""
 
     run_dir: Annotated[str, setting("C", "D", "private (0700) directory; empty = a fresh one")] = ""
     wait: Annotated[
-        Literal["spin", "yield", "park"],
+        Wait,
         setting("C", "D", "how a quoter waits: a core of its own, giving way, or asleep until it is woken"),
     ] = "park"
     spin_count: Annotated[

@@ -21,6 +21,7 @@ import structlog
 from engine import config as configuration
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
+from engine.config.sections import Wait
 from engine.events import Lifecycle
 from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
@@ -35,6 +36,7 @@ _EXECUTIONS_PER_PASS: Final = 64
 _HEARTBEAT_NS: Final = 50_000_000
 _LONGEST_WAIT_NS: Final = 50_000_000
 _NEVER_NS: Final = 1 << 62
+_WAKEFUL_FIRST: Final[tuple[Wait, ...]] = ("spin", "yield", "park")
 _SLOW_PASS_NS: Final = 10_000_000
 _FINAL_SYNC_NS: Final = 3_000_000_000
 
@@ -114,6 +116,10 @@ class Quoter:
             )
             self.markets[slot] = market
             self._natives[slot] = market.kernel.native
+        # the most wakeful wish of a market holds for the process
+        default = self.proc.config.engine.wait
+        wishes = {market.config.wait or default for market in self.markets.values()}
+        self.strategy: Wait = next((wait for wait in _WAKEFUL_FIRST if wait in wishes), default)
         lib.quote_join(self._native, clock.mono_ns)
         self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
 
@@ -246,10 +252,9 @@ class Quoter:
 
     def wait(self, clock: Clock, seen: int) -> None:
         """Idle strategy of the configuration, bounded by the next timer and the heartbeat."""
-        strategy = self.proc.config.engine.wait
-        if strategy == "spin":
+        if self.strategy == "spin":
             return
-        if strategy == "yield":
+        if self.strategy == "yield":
             os.sched_yield()
             return
         timeout = max(0, min(self._next_timer_ns - clock.mono_ns, _LONGEST_WAIT_NS))

@@ -472,3 +472,39 @@ def test_more_markets_than_the_accounts_rate_has_requests_still_start(tmp_path: 
     )
     quoter = Quoter(proc, Clock(mono_ns=START_NS, unix_ms=START_MS))
     assert len(quoter.markets) == count
+
+
+@pytest.mark.parametrize(
+    ("engine_wait", "wishes", "expected"),
+    [
+        ("park", [None, None], "park"),
+        ("spin", [None, "park"], "spin"),
+        ("spin", ["park", "park"], "park"),
+        ("park", ["yield", None], "yield"),
+        ("yield", ["park", "spin"], "spin"),
+    ],
+)
+def test_a_process_waits_as_wakefully_as_any_of_its_markets_wants(
+    tmp_path: Path, engine_wait: str, wishes: list[str | None], expected: str
+) -> None:
+    document = {
+        "engine": {"wait": engine_wait},
+        "markets": [
+            {"id": f"MKT-{i}"} | ({} if wish is None else {"wait": wish}) for i, wish in enumerate(wishes)
+        ],
+    }
+    config = configuration.parse(document, "test")
+    arena = Arena.create(market_slots=len(wishes), worker_slots=1)
+    for slot, market in enumerate(config.markets):
+        arena.place_market(slot, market_id=market.id, worker=WORKER, tick_count=101)
+        arena.write_config(slot, 1, configuration.market_json(market))
+    proc = WorkerProcess(
+        run_dir=tmp_path,
+        arena=arena,
+        config=config,
+        row_index=lib.PROCESS_QUOTER_FIRST + WORKER,
+        row_epoch=0,
+        bells={},
+        parent_pid=os.getpid(),
+    )
+    assert Quoter(proc, Clock(mono_ns=START_NS, unix_ms=START_MS)).strategy == expected
