@@ -12,13 +12,13 @@ from engine.events import Side
 
 
 class OracleView(Struct, frozen=True, kw_only=True):
-    """The oracle as this cycle sees it; times are 0 and prices None where there is none."""
+    """The oracle as this cycle sees it. ``price_cents`` is its newest value, None before the first."""
 
     configured: bool = False
-    price_cents: float | None = None
-    previous_cents: float | None = None  # the value before
+    price_cents: int | None = None
     updated_ms: int = 0
-    step: int = 0  # counts values received
+    rise_cents: int = 0  # largest move from one value to the next since the last look
+    fall_cents: int = 0  # the same downwards, as a positive number
 
 
 def is_stale(oracle: OracleView, quote: QuoteConfig, now_ms: int) -> bool:
@@ -28,7 +28,7 @@ def is_stale(oracle: OracleView, quote: QuoteConfig, now_ms: int) -> bool:
     return oracle.price_cents is None or now_ms - oracle.updated_ms > quote.oracle_stale_ms
 
 
-def fresh_price_cents(oracle: OracleView, quote: QuoteConfig, now_ms: int) -> float | None:
+def fresh_price_cents(oracle: OracleView, quote: QuoteConfig, now_ms: int) -> int | None:
     """The anchor it gives (§3.1): None when there is no oracle or no fresh value."""
     if not oracle.configured or oracle.price_cents is None:
         return None
@@ -48,12 +48,9 @@ def deviates(oracle: OracleView, *, fair_price_cents: int, sigma_cents: float, q
 
 
 def gap_side(oracle: OracleView, quote: QuoteConfig) -> Side | None:
-    """The side to pull after the last step between two values: the one the oracle moved toward (D13)."""
+    """The side to pull after a step between two values: the one the oracle moved toward (D13)."""
     if not (oracle.configured and quote.oracle_guard_enabled):
         return None
-    if oracle.price_cents is None or oracle.previous_cents is None:
+    if max(oracle.rise_cents, oracle.fall_cents) <= quote.oracle_gap_cents:
         return None
-    move_cents = oracle.price_cents - oracle.previous_cents
-    if abs(move_cents) <= quote.oracle_gap_cents:
-        return None
-    return Side.ASK if move_cents > 0 else Side.BID
+    return Side.ASK if oracle.rise_cents >= oracle.fall_cents else Side.BID

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from engine.config import QuoteConfig
 from engine.events import Phase
-from engine.quoting.trade_window import PriceRange, Trades, price_range
+from engine.quoting.trade_window import PriceRange
 from engine.quoting.transitions import PHASES, PhaseReason, step
 
 STABLE_TRADES_MIN: Final = 10  # §4 PRICE_STABLE
@@ -46,16 +46,9 @@ class PhaseEvidence(Struct, frozen=True, kw_only=True):
     daily_pnl_cents: int
 
 
-def evidence(
-    state: PhaseState, trades: Trades, quote: QuoteConfig, *, now_ms: int, daily_pnl_cents: int
-) -> PhaseEvidence:
-    """Price history begins anew with a phase, so no window reaches behind ``since_ms``."""
-    window_ms = quote.exploration.price_stability_window_ms
-    return PhaseEvidence(
-        stability=price_range(trades, max(state.since_ms, now_ms - window_ms)),
-        rollback=price_range(trades, max(state.since_ms, now_ms - ROLLBACK_WINDOW_MS)),
-        daily_pnl_cents=daily_pnl_cents,
-    )
+def window_since_ms(state: PhaseState, window_ms: int, now_ms: int) -> int:
+    """Beginning of a window of trades: price history begins anew with a phase, so none reaches behind it."""
+    return max(state.since_ms, now_ms - window_ms)
 
 
 def traded(state: PhaseState, shares: int) -> PhaseState:

@@ -10,7 +10,6 @@ from msgspec import Struct
 from engine.config import QuoteConfig
 from engine.events import Side
 from engine.quoting.ratios import exceeds
-from engine.quoting.trade_window import Trades
 
 
 class Vpin(Struct, frozen=True, kw_only=True):
@@ -25,13 +24,11 @@ class Vpin(Struct, frozen=True, kw_only=True):
         return self.imbalance_shares / self.volume_shares if self.volume_shares else 0.0
 
 
-def vpin(trades: Trades, window: int) -> Vpin:
-    """Over the last ``window`` market trades, by aggressor side."""
-    if trades.shares.size < window:
+def vpin(*, trades: int, shares: int, sold_shares: int, window: int) -> Vpin:
+    """Of the newest ``window`` trades: how many there are, their shares, and those the aggressor sold."""
+    if trades < window:
         return Vpin()
-    shares, sells = trades.shares[-window:], trades.sells[-window:]
-    total, sold = int(shares.sum()), int(shares[sells].sum())
-    return Vpin(imbalance_shares=abs(2 * sold - total), volume_shares=total)
+    return Vpin(imbalance_shares=abs(2 * sold_shares - shares), volume_shares=shares)
 
 
 class OwnFill(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from engine._native import ffi, lib
@@ -11,11 +10,12 @@ from engine.events import DefenseLevel, Gate, KillCause, Phase, Side
 from engine.quoting import budget, defence, drift, gates, kills, oracle, phases, scaling, supply, toxicity
 from engine.quoting.defence import DefenceInputs, DefenceState
 from engine.quoting.inventory import Stock, assets_cents
-from engine.quoting.phases import PhaseState
+from engine.quoting.phases import PhaseEvidence, PhaseState
 from engine.quoting.pricing import MarketTerms, PriceParams
 from engine.quoting.supply import Merge, Mint, SupplyView
 from engine.quoting.toxicity import LvrState, OwnFill
-from engine.quoting.trade_window import PriceRange, Trades
+from engine.quoting.trade_window import PriceRange
+from engine.workers.trade_tape import TradeTape
 from tests.reference import quote as twin
 from tests.reference.kernel import CENTS, KernelBook, KernelQuote, native_fair, native_inputs, target_values
 from tests.reference.orderbook import ReferenceBook, grid_prices
@@ -166,13 +166,29 @@ def test_ex26_velocity_lock(lifted: int, falls: bool) -> None:
         assert not gates.advance(after, gates.GateEvidence(), QUOTE, now_ms=6_400).held
 
 
-def market_trades(prices: list[int], sells: list[bool] | None = None, step_ms: int = 1_000) -> Trades:
-    count = len(prices)
-    return Trades(
-        times_ms=np.arange(count, dtype=np.int64) * step_ms,
-        prices_cents=np.array(prices, dtype=np.int64),
-        sells=np.array(sells or [False] * count, dtype=np.bool_),
-        shares=np.ones(count, dtype=np.int64),
+def tape(prices: list[int], sells: int = 0) -> TradeTape:
+    """One share each, a second apart; the first ``sells`` of them sold by the aggressor."""
+    made = TradeTape()
+    for number, price in enumerate(prices):
+        side = Side.ASK if number < sells else Side.BID
+        assert made.append(unix_ms=number * 1_000, price_ticks=price, side=side, lots=1)
+    return made
+
+
+def range_of(prices: list[int]) -> PriceRange:
+    window = tape(prices).window()
+    return PriceRange(
+        trades=window.trades, low_cents=window.price_min_ticks, high_cents=window.price_max_ticks
+    )
+
+
+def vpin_of(prices: list[int], sells: int) -> toxicity.Vpin:
+    window = tape(prices, sells).window(count=QUOTE.vpin_window)
+    return toxicity.vpin(
+        trades=window.trades,
+        shares=window.lots,
+        sold_shares=window.sell_lots,
+        window=QUOTE.vpin_window,
     )
 
 
@@ -181,8 +197,7 @@ def market_trades(prices: list[int], sells: list[bool] | None = None, step_ms: i
     [(43, 0.72, DefenseLevel.WIDEN, 2.0), (42, 0.68, DefenseLevel.NORMAL, 1.0)],
 )
 def test_ex27_vpin_proxy(sells: int, value: float, level: DefenseLevel, multiplier: float) -> None:
-    trades = market_trades([50] * 50, [True] * sells + [False] * (50 - sells))
-    seen = toxicity.vpin(trades, QUOTE.vpin_window)
+    seen = vpin_of([50] * 50, sells)
     assert seen.value == pytest.approx(value)
     inputs = DefenceInputs(
         yes_volume=500,
@@ -198,14 +213,20 @@ def test_ex27_vpin_proxy(sells: int, value: float, level: DefenseLevel, multipli
 
 
 def test_ex27_needs_the_whole_window() -> None:
-    assert toxicity.vpin(market_trades([50] * 49, [True] * 49), 50).value == 0.0
+    assert vpin_of([50] * 49, 49).value == 0.0
+
+
+QUIET = PriceRange()
+
+
+def evidence(stability: PriceRange = QUIET, rollback: PriceRange = QUIET) -> PhaseEvidence:
+    return PhaseEvidence(stability=stability, rollback=rollback, daily_pnl_cents=0)
 
 
 @pytest.mark.parametrize(("high", "stable"), [(51, True), (52, False)])
 def test_ex28_price_stable(high: int, stable: bool) -> None:
-    trades = market_trades([50] * 9 + [high])
     state = PhaseState(since_ms=0)
-    seen = phases.evidence(state, trades, QUOTE, now_ms=10_000, daily_pnl_cents=0)
+    seen = evidence(stability=range_of([50] * 9 + [high]))
     after = phases.advance(state, seen, QUOTE, now_ms=10_000)
     assert (after.phase == Phase.STABILIZATION) is stable
 
@@ -213,7 +234,7 @@ def test_ex28_price_stable(high: int, stable: bool) -> None:
 @pytest.mark.parametrize(("low", "high", "rolls"), [(45, 50, True), (46, 50, False), (9, 10, True)])
 def test_ex28_rollback(low: int, high: int, rolls: bool) -> None:
     state = PhaseState(since_ms=0, phase=Phase.STABILIZATION)
-    seen = phases.evidence(state, market_trades([low, high]), QUOTE, now_ms=10_000, daily_pnl_cents=0)
+    seen = evidence(rollback=range_of([low, high]))
     after = phases.advance(state, seen, QUOTE, now_ms=10_000)
     assert (after.phase == Phase.EXPLORATION) is rolls
     assert (after.rollback_until_ms == 10_000 + 600_000) is rolls

@@ -12,8 +12,10 @@ QUOTE = QuoteConfig()
 NOW_MS = 1_000_000
 
 
-def oracle(price: float | None, *, age_ms: int = 0, previous: float | None = None) -> OracleView:
-    return OracleView(configured=True, price_cents=price, previous_cents=previous, updated_ms=NOW_MS - age_ms)
+def oracle(price: int | None, *, age_ms: int = 0, rise: int = 0, fall: int = 0) -> OracleView:
+    return OracleView(
+        configured=True, price_cents=price, updated_ms=NOW_MS - age_ms, rise_cents=rise, fall_cents=fall
+    )
 
 
 def test_row1_an_oracle_that_never_spoke_is_stale_and_no_price() -> None:
@@ -34,24 +36,24 @@ def test_a_stale_value_still_deviates() -> None:
     assert deviates(oracle(60, age_ms=99_000), fair_price_cents=50, sigma_cents=2.0, quote=QUOTE)
 
 
-@pytest.mark.parametrize(("price", "outside"), [(55, False), (55.1, True), (44.9, True), (45, False)])
-def test_deviation_is_strict_both_ways(price: float, outside: bool) -> None:
+@pytest.mark.parametrize(("price", "outside"), [(55, False), (56, True), (44, True), (45, False)])
+def test_deviation_is_strict_both_ways(price: int, outside: bool) -> None:
     assert deviates(oracle(price), fair_price_cents=50, sigma_cents=2.0, quote=QUOTE) is outside
 
 
 @pytest.mark.parametrize(
-    ("previous", "price", "side"),
-    [(50, 55, None), (50, 55.5, Side.ASK), (50, 44.5, Side.BID), (None, 80, None)],
+    ("rise", "fall", "side"),
+    [(0, 0, None), (5, 5, None), (6, 0, Side.ASK), (0, 6, Side.BID), (6, 7, Side.BID)],
 )
 def test_row25_a_jump_of_the_feed_pulls_the_side_it_moved_toward(
-    previous: float | None, price: float, side: Side | None
+    rise: int, fall: int, side: Side | None
 ) -> None:
-    assert gap_side(oracle(price, previous=previous), QUOTE) == side
+    assert gap_side(oracle(50, rise=rise, fall=fall), QUOTE) == side
 
 
 def test_without_an_oracle_or_with_the_guard_off_nothing_is_checked() -> None:
     off = QuoteConfig(oracle_guard_enabled=False)
-    wild = oracle(90, age_ms=99_000, previous=10)
+    wild = oracle(90, age_ms=99_000, rise=80)
     for view, quote in ((OracleView(), QUOTE), (wild, off)):
         assert not is_stale(view, quote, NOW_MS)
         assert not deviates(view, fair_price_cents=50, sigma_cents=2.0, quote=quote)
