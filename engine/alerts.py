@@ -63,6 +63,7 @@ class Alert(IntEnum):
     RING_FULL = 32
     AUTO_MERGE_FAILED = 33
     AUTO_MINT_FAILED = 34
+    PHASE_CHANGED = 35  # a phase ended in its own time
 
 
 class AlertCount(Struct, frozen=True, kw_only=True):

@@ -77,6 +77,33 @@ SETTLED_S_MAX: Final = 15.0
 FEED_PRICE_RANGE: Final = (5, 95)
 """With a recording, presence counts while the market is ACTIVE and the target lies in these cents."""
 
+LIVELY: Final[dict[str, Any]] = {
+    # takers here come every second, and each lifts a good part of a side: by default three of them in a minute
+    # are a sign of informed flow, and the market stops for a person
+    "lvr_velocity_threshold": 0.5,
+    "lvr_kill_count": 20,
+    "lvr_kill_window_ms": 1_000,
+    # a machine that runs an exchange, traders and an engine at once is late now and then
+    "max_latency_ms": 1_000,
+    # noise traders jump further within five minutes than a market with people in it
+    "price_jump_threshold": 0.5,
+    "min_abs_move_cents": 10,
+    "price_jump_window_ms": 60_000,
+    "rollback": {"volatility_threshold": 0.30},
+    # exploration is seen, and over within seconds
+    "exploration": {"min_volume": 10},
+}
+"""What the demo's quoting differs in from the defaults: limits that its own traffic would break."""
+RECORDED: Final[dict[str, Any]] = {
+    # a match jumps with every goal and ends at 1 or 99: its demo shows quoting to the end, not the stop
+    "extreme_price_kill": 1,
+    "extreme_price_halt": 5,
+    "inventory_hard_limit": 0.99,
+    "max_loss_daily_cents": 250_000,
+    "min_asset_floor_cents": 0,
+}
+"""What a recording needs on top of it."""
+
 EXIT_OK: Final = 0
 EXIT_UNWELL: Final = 1
 
@@ -198,6 +225,7 @@ def engine_config(plan: Plan, url: str) -> str:
             # the exchange goes with the demo: a guard that is left alone has nobody to talk to
             "engine": {"guard_patience_ms": GUARD_PATIENCE_MS},
             "venue": {"url": url, "username": AMM_USERNAME},
+            "quote": LIVELY if plan.feed is None else LIVELY | RECORDED,
             "markets": [
                 {"id": market.id, "quote": {"initial_price_cents": market.initial_price_cents}}
                 for market in plan.markets

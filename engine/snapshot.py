@@ -252,7 +252,11 @@ class QuoterState(Struct, frozen=True, kw_only=True):
     inventory_pnl_cents: int
     fees_paid_cents: int
     budget_used_cents: int
+    corrections_cents: int
+    mark_cents: int
     last_supply_ms: int
+    command_number: int
+    command_refused: KillCause
 
 
 class MarketView(Struct, frozen=True, kw_only=True):
@@ -464,6 +468,7 @@ _ENUM_FIELDS: Final[dict[str, Any]] = {
     "defense": DefenseLevel,
     "market_status": MarketStatus,
     "kill_causes": KillCause,
+    "command_refused": KillCause,
     "widen_sources": WidenSource,
     "target_bid_cents": tuple,
     "target_ask_cents": tuple,

@@ -130,12 +130,16 @@ typedef struct {
     uint8_t widen_sources; /* engine/quoting/defence.py WidenSource */
     uint8_t calm_cycles, one_side;
 
-    /* money (5.5, 12): delta assets = spread + inventory - fees + flows since start_assets_cents */
+    /* money (5.5, 12): delta assets = spread + inventory - fees + flows + corrections since start_assets_cents */
     int64_t day; /* number of the trading day; 0 = no baseline yet */
     int64_t start_assets_cents, flows_cents;
     int64_t spread_pnl_cents, inventory_pnl_cents, fees_paid_cents;
     int64_t budget_used_cents;
-    int64_t last_supply_ms; /* last mint or burn asked for */
+    int64_t corrections_cents; /* what the venue's word changed without a trade; part of the sum too */
+    int64_t mark_cents;        /* fair price the parts are valued at */
+    int64_t last_supply_ms;    /* last mint or burn asked for */
+    int64_t command_number;    /* last operator's command taken up, and the causes that refused it */
+    uint64_t command_refused;
 } quoter_state_t;
 
 #ifndef CFFI_CDEF

@@ -19,14 +19,16 @@ from engine.quoting.kills import Money
 class Ledger(Struct, frozen=True, kw_only=True):
     """Baselines and parts of profit; all of it survives a restart.
 
-    ``Δassets = spread + inventory - fees + flows`` since ``start_assets_cents`` (§12 PnL identity).
+    ``Δassets = spread + inventory - fees + flows + corrections`` since ``start_assets_cents`` (§12 PnL
+    identity).
     """
 
     day: int = 0  # proleptic ordinal of the trading day; 0 = no baseline yet
     day_start_assets_cents: int = 0
     day_flows_cents: int = 0  # administrator's deposits less withdrawals of the day
     start_assets_cents: int = 0
-    flows_cents: int = 0  # since the start; corrections by the venue's word are among them
+    flows_cents: int = 0  # the same since the start
+    corrections_cents: int = 0  # what the venue's word changed without a trade we saw: profit or loss
     mark_cents: int = 0  # fair price everything so far is valued at
     spread_cents: int = 0  # Σ dir (p - s) Q
     inventory_cents: int = 0  # Σ (Y - N) Δs
@@ -80,9 +82,9 @@ def filled(ledger: Ledger, *, side: Side, price_cents: int, shares: int, fee_cen
 
 
 def corrected(ledger: Ledger, before: Stock, after: Stock) -> Ledger:
-    """Stock and cash became what the venue says: money that came or went without a trade."""
+    """Stock and cash became what the venue says: money that came or went without a trade we saw."""
     change_cents = assets_cents(after, ledger.mark_cents) - assets_cents(before, ledger.mark_cents)
-    return structs.replace(ledger, flows_cents=ledger.flows_cents + change_cents)
+    return structs.replace(ledger, corrections_cents=ledger.corrections_cents + change_cents)
 
 
 def flowed(ledger: Ledger, amount_cents: int) -> Ledger:
@@ -108,5 +110,6 @@ def money(ledger: Ledger, stock: Stock) -> Money:
 def unexplained_cents(ledger: Ledger, stock: Stock) -> int:
     """What the identity leaves over; 0, or the books are wrong."""
     assets = assets_cents(stock, ledger.mark_cents)
-    explained = ledger.spread_cents + ledger.inventory_cents - ledger.fees_cents + ledger.flows_cents
+    earned = ledger.spread_cents + ledger.inventory_cents - ledger.fees_cents
+    explained = earned + ledger.flows_cents + ledger.corrections_cents
     return assets - ledger.start_assets_cents - explained

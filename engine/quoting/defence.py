@@ -174,14 +174,17 @@ def _is_calm(level: DefenseLevel, values: DefenceInputs, quote: QuoteConfig) -> 
     return level == DefenseLevel.WIDEN and _calm(values, quote) == everything
 
 
-def advance(state: DefenceState, values: DefenceInputs, quote: QuoteConfig) -> DefenceState:
-    """One cycle of the stack."""
+def advance(
+    state: DefenceState, values: DefenceInputs, quote: QuoteConfig, *, cycle: bool = True
+) -> DefenceState:
+    """One cycle of the stack. A look between two timed cycles (``cycle`` False) escalates as ever, but only
+    timed ones count as calm: else a burst of messages would be a minute of calm."""
     level, calm_cycles = state.level, 0
     target = target_level(values, quote)
     if target > level:
         level = step(DEFENCE, level, _EVENTS[target])
     elif _is_calm(level, values, quote):
-        calm_cycles = state.calm_cycles + 1
+        calm_cycles = state.calm_cycles + cycle
         if calm_cycles >= quote.defense_cooldown_cycles:
             level, calm_cycles = step(DEFENCE, level, DefenceEvent.CALM), 0
     sources = _active(values, quote) | (state.sources & ~_calm(values, quote))

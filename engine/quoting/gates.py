@@ -67,7 +67,7 @@ class GateEvidence(Struct, frozen=True, kw_only=True):
     book_valid: bool = True
     link_down_ms: int = 0  # how long the feed's connection has been down; 0 = up
     snapshot_age_ms: int | None = None  # None = the feed does not say
-    feed_latency_ms: int | None = None  # median of the last 20 messages; None = fewer
+    feed_latency_ms: float | None = None  # median of the last 20 messages; None = fewer
     calls: Calls = Calls()  # the last 100
     own_fill_ms: int | None = None  # time of the last own fill
     lvr_fell: bool = False  # the velocity lock falls now

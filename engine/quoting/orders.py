@@ -13,6 +13,7 @@ from msgspec import Struct
 from engine.events import Direction, Outcome, Side
 from engine.quoting.funding import DesiredOrder, book_price_cents, book_side
 from engine.quoting.inventory import Stock, buy_freeze_cents
+from engine.quoting.transitions import OrderState
 
 
 class LiveOrder(Struct, kw_only=True, eq=False):
@@ -34,6 +35,9 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     leaving_intent: int = 0  # the intent that takes it off the book
     busy: bool = False
     leaving: bool = False
+    replaced: bool = False  # it leaves for a successor, not by a cancel
+    unknown: bool = False  # the outcome of its request is not known
+    state: OrderState = OrderState.ACTIVE
 
     @property
     def side(self) -> Side:

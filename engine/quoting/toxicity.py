@@ -59,13 +59,19 @@ def watch(
     A side's size when the window began is what rests now plus what was filled within the window. A fill
     that tripped the lock does not trip it twice.
     """
+    state = pruned(state, quote, now_ms)
+    for side, resting in ((Side.BID, resting_bid_shares), (Side.ASK, resting_ask_shares)):
+        taken = sum(fill.shares for fill in state.fills if fill.side == side)
+        if exceeds(taken, resting + taken, quote.lvr_velocity_threshold):
+            return LvrState(triggers_ms=(*state.triggers_ms, now_ms)), True
+    return state, False
+
+
+def pruned(state: LvrState, quote: QuoteConfig, now_ms: int) -> LvrState:
+    """The state without what its windows have left behind."""
     fills = tuple(fill for fill in state.fills if now_ms - fill.time_ms <= quote.velocity_window_ms)
     kept = tuple(at_ms for at_ms in state.triggers_ms if now_ms - at_ms < quote.lvr_kill_window_ms)
-    for side, resting in ((Side.BID, resting_bid_shares), (Side.ASK, resting_ask_shares)):
-        taken = sum(fill.shares for fill in fills if fill.side == side)
-        if exceeds(taken, resting + taken, quote.lvr_velocity_threshold):
-            return LvrState(triggers_ms=(*kept, now_ms)), True
-    return LvrState(fills=fills, triggers_ms=kept), False
+    return LvrState(fills=fills, triggers_ms=kept)
 
 
 def repeats(state: LvrState, quote: QuoteConfig) -> bool:

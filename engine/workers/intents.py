@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import Struct
+
 from engine._native import ffi, lib
 from engine.events import DefenseLevel, Gate, OrderKind, Phase
 from engine.quoting.funding import DesiredOrder
 from engine.quoting.orders import LiveOrder
+from engine.quoting.supply import Merge, Mint
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 
@@ -20,24 +23,32 @@ NO_LIVE_SLOT: Final = 0xFFFF
 Emit = Callable[[Any], int]
 
 
+class OrderBasis(Struct, frozen=True, kw_only=True):
+    """The policy an order was decided under; prices and their parts are read from the kernel."""
+
+    phase: Phase = Phase.EXPLORATION
+    level: DefenseLevel = DefenseLevel.NORMAL
+    gates: Gate = Gate(0)
+    config_version: int = 0
+    inventory_version: int = 0
+
+
 class IntentWriter:
     """Fills and emits ``order_record_t`` for one market. Every method returns the intent's number.
 
     ``emit`` publishes a record and returns the number it gave it; it raises RingFullError.
     """
 
-    def __init__(
-        self, *, slot: int, worker_epoch: int, config_version: int, kernel: MarketKernel, emit: Emit
-    ):
+    def __init__(self, *, slot: int, worker_epoch: int, kernel: MarketKernel, emit: Emit) -> None:
+        self.basis = OrderBasis()
         self._slot = slot
         self._worker_epoch = worker_epoch
-        self._config_version = config_version
         self._kernel = kernel
         self._emit = emit
         self._record: Any = ffi.new("order_record_t *")
         self._zero = bytes(ffi.sizeof("order_record_t"))
 
-    def _begin(self, kind: OrderKind, clock: Clock, gates: Gate) -> Any:
+    def _begin(self, kind: OrderKind, clock: Clock) -> Any:
         """Everything but the order itself: the basis fields let every order be explained."""
         record = self._record
         ffi.memmove(record, self._zero, len(self._zero))
@@ -47,7 +58,8 @@ class IntentWriter:
         record.live_slot = NO_LIVE_SLOT
         record.worker_epoch = self._worker_epoch
         record.generation = kernel.native.generation
-        record.config_version = self._config_version
+        record.config_version = self.basis.config_version
+        record.inventory_version = self.basis.inventory_version
         record.decided_mono_ns = clock.mono_ns
         record.trigger_mono_ns = kernel.native.trigger_recv_ns
         record.basis_anchor = fair.anchor_cents
@@ -62,24 +74,24 @@ class IntentWriter:
         record.basis_reservation = fair.reservation_cents
         record.basis_multiplier = kernel.inputs.spread_multiplier
         record.basis_fair_cents = fair.fair_price_cents
-        record.basis_phase = Phase.STABILIZATION
-        record.basis_defense = DefenseLevel.NORMAL
-        record.basis_gates = int(gates)
+        record.basis_phase = self.basis.phase
+        record.basis_defense = self.basis.level
+        record.basis_gates = int(self.basis.gates)
         return record
 
-    def place(self, order: DesiredOrder, clock: Clock, gates: Gate) -> int:
-        record = self._begin(OrderKind.PLACE, clock, gates)
+    def place(self, order: DesiredOrder, clock: Clock) -> int:
+        record = self._begin(OrderKind.PLACE, clock)
         self._describe(record, order)
         return self._emit(record)
 
-    def replace(self, old: LiveOrder, order: DesiredOrder, clock: Clock, gates: Gate) -> int:
-        record = self._begin(OrderKind.REPLACE, clock, gates)
+    def replace(self, old: LiveOrder, order: DesiredOrder, clock: Clock) -> int:
+        record = self._begin(OrderKind.REPLACE, clock)
         self._describe(record, order)
         self._name(record, old)
         return self._emit(record)
 
-    def cancel(self, order: LiveOrder, clock: Clock, gates: Gate) -> int:
-        record = self._begin(OrderKind.CANCEL, clock, gates)
+    def cancel(self, order: LiveOrder, clock: Clock) -> int:
+        record = self._begin(OrderKind.CANCEL, clock)
         record.outcome = order.outcome
         record.direction = order.direction
         record.price_cents = order.price_cents
@@ -87,13 +99,19 @@ class IntentWriter:
         self._name(record, order)
         return self._emit(record)
 
-    def cancel_all(self, clock: Clock, gates: Gate) -> int:
-        record = self._begin(OrderKind.BATCH_CANCEL, clock, gates)
+    def cancel_all(self, clock: Clock) -> int:
+        record = self._begin(OrderKind.BATCH_CANCEL, clock)
         record.scope = lib.SCOPE_ALL
         return self._emit(record)
 
-    def sync(self, clock: Clock, gates: Gate) -> int:
-        return self._emit(self._begin(OrderKind.SYNC, clock, gates))
+    def sync(self, clock: Clock) -> int:
+        return self._emit(self._begin(OrderKind.SYNC, clock))
+
+    def supply(self, plan: Merge | Mint, clock: Clock) -> int:
+        """Pairs to burn or to mint (§9)."""
+        record = self._begin(OrderKind.BURN if isinstance(plan, Merge) else OrderKind.MINT, clock)
+        record.quantity = plan.pairs
+        return self._emit(record)
 
     @staticmethod
     def _describe(record: Any, order: DesiredOrder) -> None:

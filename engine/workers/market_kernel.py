@@ -14,6 +14,7 @@ from engine.quoting import horizon
 from engine.quoting.inventory import Stock
 from engine.quoting.pricing import MarketTerms, native_params, price_params
 from engine.workers.clock import Clock
+from engine.workers.param_ramp import ParamRamp
 from engine.workers.trade_tape import TradeTape
 
 CENTS_GRID_TICKS: Final = 101
@@ -42,6 +43,7 @@ class MarketKernel:
         self._output = ffi.new("quote_output_t *")
         self.tape = TradeTape()
         self._params: Any = ffi.NULL
+        self._ramp: ParamRamp | None = None
         self.fair: Any = self._output.fair
         self.target: Any = self._output.target
         native = ffi.new("quote_market_t *")
@@ -69,25 +71,28 @@ class MarketKernel:
             trading_end_ms=rules.trading_end_ms,
             resolution_ms=rules.resolution_ms,
         )
+        maker, taker = quote.market_maker_fee_bps, quote.market_taker_fee_bps
         terms = MarketTerms(
             gamma=horizon.gamma(quote, days),
-            maker_fee_bps=rules.maker_fee_bps,
-            taker_fee_bps=rules.taker_fee_bps,
+            maker_fee_bps=rules.maker_fee_bps if maker is None else maker,
+            taker_fee_bps=rules.taker_fee_bps if taker is None else taker,
             min_price_e4=rules.min_price_cents * 100,
             max_price_e4=rules.max_price_cents * 100,
         )
-        self._params = native_params(price_params(quote, terms))
-        self.native.params = self._params
-        inputs = self.inputs
-        inputs.started_at_ms = started_at_ms
-        inputs.trading_end_ms = horizon.quoting_end_ms(
+        params = native_params(price_params(quote, terms))
+        if quote.config_ramp_enabled and self._params != ffi.NULL:
+            self._ramp = ParamRamp(self._params, params)
+        self._params = params
+        self.native.params = params
+        self.inputs.started_at_ms = started_at_ms
+        self.inputs.trading_end_ms = horizon.quoting_end_ms(
             trading_end_ms=rules.trading_end_ms, resolution_ms=rules.resolution_ms
         )
-        inputs.anchor_cents = float(quote.initial_price_cents)
-        inputs.spread_multiplier = 1.0
-        inputs.size_scale = 1.0
-        inputs.phase = lib.QUOTE_STABILIZATION
-        inputs.sides = lib.QUOTE_SIDES_BOTH
+
+    def ramp(self, elapsed_ms: int) -> None:
+        """One cycle of a reload's ramps (§10), while there are any."""
+        if self._ramp is not None and self._ramp.step(elapsed_ms):
+            self._ramp = None
 
     def set_stock(self, stock: Stock) -> None:
         self.inputs.yes_lots = stock.yes_volume

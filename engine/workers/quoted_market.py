@@ -1,7 +1,8 @@
-"""One market as its quoter carries it: stock, live orders, gates, and what to do next.
+"""One market as its quoter carries it: stock, own orders, policy, and what to do next.
 
-Everything that changes it arrives through two doors: :meth:`QuotedMarket.on_execution` (what the gateway
-says) and :meth:`QuotedMarket.decide` (what the book and the clock say).
+Everything that changes it arrives through three doors: :meth:`QuotedMarket.on_execution` (what the gateway
+says), :meth:`QuotedMarket.decide` (what the book and the clock say) and :meth:`QuotedMarket.on_command` (what
+a person says).
 
 Reads: its market slot's config, images and kill word.  Writes: its state row, order intents.
 """
@@ -11,15 +12,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import structs
 
+from engine import config as configuration
 from engine._native import ffi, lib
-from engine.arena import Arena
-from engine.config import MarketConfig
+from engine.alerts import Alert, Alerts, Severity
+from engine.arena import Arena, cell, unpadded
+from engine.config import ConfigError, MarketConfig
 from engine.events import (
-    Direction,
     ExecutionKind,
     Gate,
+    KillCause,
     Lifecycle,
     LocalReject,
     MarketStatus,
@@ -27,34 +30,40 @@ from engine.events import (
     Scenario,
     Side,
 )
+from engine.quoting import supply
+from engine.quoting.drift import Drift, compare
 from engine.quoting.funding import DesiredOrder, FundingRules, Level, fund
-from engine.quoting.inventory import AppliedTrades, Stock, apply_trade, leg_id
-from engine.quoting.orders import Action, Cancel, LiveOrder, Replace, diff, more_aggressive
+from engine.quoting.gates import PARTIAL
+from engine.quoting.inventory import AppliedTrades, Stock, apply_trade, frozen_by, leg_id
+from engine.quoting.orders import Action, Cancel, Place, Replace, diff, more_aggressive
+from engine.quoting.ratios import basis_points
+from engine.quoting.requote import Basis, triggers
+from engine.quoting.supply import SupplyView
+from engine.quoting.tokens import Tokens, affordable
+from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, OrderEvent, allows, step
 from engine.risk.rate import TokenBucket
 from engine.workers.clock import Clock
-from engine.workers.intents import NO_LIVE_SLOT, Emit, IntentWriter
+from engine.workers.intents import Emit, IntentWriter, OrderBasis
 from engine.workers.market_kernel import MarketKernel
+from engine.workers.market_policy import MarketPolicy, Standing
+from engine.workers.own_orders import OwnOrders
 from engine.workers.state_row import StateRow
+from engine.workers.sync_answer import SYNC_KINDS, SyncAnswer
 
 _log = structlog.get_logger()
 
-_LINK_SILENCE_NS: Final = 5_000_000_000  # §5.3 BOOK_STALE: WebSocket down for longer
 _SYNC_RETRY_NS: Final = 5_000_000_000
 _SWEEP_RETRY_NS: Final = 1_000_000_000
+_SWEEP_ALERT_NS: Final = 5_000_000_000
 _PLAN_RETRY_NS: Final = 20_000_000
 _REJECT_PAUSE_NS: Final = 250_000_000
 _RATE_PAUSE_NS: Final = 1_000_000_000
 _RATE_CODES: Final = frozenset({int(LocalReject.RATE_LIMIT), 9001})
+_NOT_OURS: Final = 6004
 
 # refusals that say our picture of the venue is wrong: ask for the venue's
 _RESYNC_CODES: Final = frozenset({2001, 4005, 5001, 6002})
-
-
-class _Staged(Struct, kw_only=True):
-    """A SYNC answer while it is still arriving."""
-
-    stock: Stock
-    live: list[LiveOrder]
+_PAID_OUT: Final = (MarketStatus.SETTLED, MarketStatus.VOIDED)
 
 
 class QuotedMarket:
@@ -70,51 +79,67 @@ class QuotedMarket:
         config_version: int,
         order_rate_limit: int,
         emit: Emit,
+        alert: Alerts,
         clock: Clock,
     ) -> None:
         self.arena = arena
         self.slot = slot
         self.worker_epoch = worker_epoch
         self.config = config
+        self.config_version = config_version
         self.kernel = MarketKernel(arena.market(slot))
         self.row = StateRow(
             row=ffi.addressof(arena.market(slot), "state"),
             worker_epoch=worker_epoch,
-            config_version=config_version,
             initial_price_cents=config.quote.initial_price_cents,
             kernel=self.kernel,
             clock=clock,
         )
-        self._intents = IntentWriter(
+        self.policy = MarketPolicy(
+            arena=arena,
             slot=slot,
-            worker_epoch=worker_epoch,
-            config_version=config_version,
+            config=config,
             kernel=self.kernel,
-            emit=emit,
+            state=self.row.counters,
+            alert=alert,
+            clock=clock,
         )
+        self._intents = IntentWriter(slot=slot, worker_epoch=worker_epoch, kernel=self.kernel, emit=emit)
+        self._alert = alert
         self.lifecycle = Lifecycle.STARTING
         self.status = MarketStatus.UNKNOWN
         self.stock = Stock()
-        self.applied = AppliedTrades()
-        self.live: list[LiveOrder] = []
+        self.applied = AppliedTrades(config.quote.processed_lru_size)
+        self.orders = OwnOrders(self.kernel)
         self.taker_fee_bps = 0
         self.synced = False
         self.stopping = False
-        self.gates = Gate.INVENTORY
-        self._staged: _Staged | None = None
+        self._answer: SyncAnswer | None = None
+        self._rules: Any = None  # market_rules_record_t
         self._funding: FundingRules | None = None
         self._replace_tokens = TokenBucket(config.quote.replace_rate_limit, clock.mono_ns)
         self._order_tokens = TokenBucket(order_rate_limit, clock.mono_ns)
         self._requote = True
-        self._quoted_fair = 0
-        self._quoted_sides = (False, False)  # bids, asks
+        self._quoted: Basis | None = None
+        self._oversold_syncs = 0  # reconciliations in a row that found more for sale than held
+        self._supply_intent = 0
         # monotonic ns
         self._sync_retry_ns = 0
         self._sync_force_ns = 0
         self._swept_ns = clock.mono_ns - _SWEEP_RETRY_NS
+        self._sweep_due = False  # a kill's one batch cancel is still to be sent
+        self._sweep_since_ns = 0  # when it was; 0 = nothing is waited for
         self._quiet_until_ns = 0
-        self._post_fill_until_ns = 0
         self._cycle_due_ns = 0
+        self._cycled_ns = clock.mono_ns
+
+    @property
+    def live(self) -> list[Any]:
+        return self.orders.live
+
+    @property
+    def gates(self) -> Gate:
+        return self.policy.held
 
     # ---- execution records -------------------------------------------------------------------
 
@@ -129,51 +154,49 @@ class QuotedMarket:
             self._set_status(MarketStatus(record.code))
         elif kind == ExecutionKind.MARKET_RULES:
             self._on_rules(ffi.cast("market_rules_record_t *", ffi.addressof(record)))
-        elif kind in _SYNC_KINDS:
+        elif kind in SYNC_KINDS:
             self._on_sync(record, clock)
+        elif kind in (ExecutionKind.MINTED, ExecutionKind.BURNED):
+            self._on_supply(record)
         elif record.worker_epoch != self.worker_epoch:
             return
         elif kind == ExecutionKind.ACKED:
-            self._on_acked(record, clock)
+            if self.orders.acknowledged(record, clock):
+                self.row.first_quote(clock)
         elif kind == ExecutionKind.REJECTED:
             self._on_rejected(record, clock)
         elif kind == ExecutionKind.UNKNOWN:
-            self.row.counters.unknowns += 1  # the order stays busy: unknown counts as live
-
-    def _on_acked(self, record: Any, clock: Clock) -> None:
-        order = next((order for order in self.live if order.intent == record.intent and order.busy), None)
-        if order is None:
-            return
-        order.live_slot = record.live_slot
-        order.venue_order_id = bytes(ffi.buffer(record.venue_order_id))
-        order.remaining = record.remaining
-        order.created_ms = clock.unix_ms
-        order.busy = False
-        self._own_changed(order)
-        self.row.first_quote(clock)
+            self.row.counters.unknowns += 1
+            self.orders.unknown(record.intent)
 
     def _on_rejected(self, record: Any, clock: Clock) -> None:
         self.row.counters.rejects += 1
         pause = _RATE_PAUSE_NS if record.code in _RATE_CODES else _REJECT_PAUSE_NS
         self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + pause)
         self._requote = True
-        for order in list(self.live):
-            if order.intent == record.intent and order.live_slot < 0:
-                self.live.remove(order)  # the new order never came to be
-                self._own_changed(order)
-            elif order.leaving_intent == record.intent:
-                order.busy = order.leaving = False  # the order meant is still live
-                order.leaving_intent = 0
+        self.orders.refused(record.intent)
         if record.code in _RESYNC_CODES:
             self.reconcile()
+        if record.code == _NOT_OURS:
+            self.kill(KillCause.OWNERSHIP)
         _log.info("rejected", market=self.config.id, code=int(record.code), intent=int(record.intent))
 
     def _on_gone(self, record: Any) -> None:
-        order = self._by_slot(record.live_slot)
+        order = self.orders.by_slot(record.live_slot)
         if order is None:
             return
-        self.live.remove(order)
-        self._own_changed(order)
+        event = OrderEvent.FULL_FILL
+        if record.kind == ExecutionKind.CANCELLED:
+            event = OrderEvent.REPLACE if order.replaced else OrderEvent.CANCEL
+            if not order.leaving and self.status == MarketStatus.ACTIVE and not self.arena.killed(self.slot):
+                self._alert(
+                    Alert.UNEXPECTED_CANCEL,
+                    Severity.WARNING,
+                    market=self.config.id,
+                    price_cents=order.price_cents,
+                    remaining=order.remaining,
+                )
+        self.orders.gone(record.live_slot, event)
         self._requote = True
 
     def _on_fill(self, record: Any, clock: Clock) -> None:
@@ -183,17 +206,14 @@ class QuotedMarket:
             return
         self.applied.add(leg)
         if self.row.counters.syncs:  # before the first SYNC we hold nothing: its POSITION counts this fill
-            self._book_fill(record, side)
-        order = self._by_slot(record.live_slot)
-        if order is not None:
-            order.remaining = max(0, order.remaining - record.quantity)
-            self._own_changed(order)
+            self._book_fill(record, side, clock)
+        self.orders.filled(record.live_slot, record.quantity)
+        self.policy.velocity(self.orders.resting_shares(Side.BID), self.orders.resting_shares(Side.ASK))
         self.row.counters.fills += 1
         self.row.counters.total_fills_today += 1
-        self._post_fill_until_ns = clock.mono_ns + self.config.quote.post_fill_delay_ms * 1_000_000
         self._requote = True
 
-    def _book_fill(self, record: Any, side: Side) -> None:
+    def _book_fill(self, record: Any, side: Side, clock: Clock) -> None:
         try:
             self.stock = apply_trade(
                 self.stock,
@@ -207,113 +227,170 @@ class QuotedMarket:
             _log.error("fill_contradicts_stock", market=self.config.id, reason=str(error))
             self.reconcile()
             return
+        self.policy.own_fill(
+            side=side,
+            price_cents=record.price_cents,
+            shares=record.quantity,
+            fee_cents=record.fee_cents,
+            venue_unix_ms=record.venue_unix_ns // 1_000_000,
+            clock=clock,
+        )
         self._stock_changed()
 
-    def _on_sync(self, record: Any, clock: Clock) -> None:
-        kind = record.kind
-        if kind == ExecutionKind.SYNC_BEGIN:
-            self._staged = _Staged(stock=self.stock, live=[])
-        elif self._staged is None:
-            if kind == ExecutionKind.CASH:  # funding, mint or burn between two syncs
-                self.stock = structs.replace(self.stock, cash_cents=record.cash_cents)
-                self._stock_changed()
-        elif kind == ExecutionKind.POSITION:
-            self._staged.stock = structs.replace(
-                self._staged.stock,
+    def _on_supply(self, record: Any) -> None:
+        """MINTED, BURNED: volumes, cost sums and cash after it, by the venue's books."""
+        self._correct_to(
+            Stock(
                 yes_volume=record.yes_volume,
                 no_volume=record.no_volume,
                 yes_cost_sum_cents=record.yes_cost_cents,
                 no_cost_sum_cents=record.no_cost_cents,
+                cash_cents=record.cash_cents,
             )
-        elif kind == ExecutionKind.CASH:
-            self._staged.stock = structs.replace(self._staged.stock, cash_cents=record.cash_cents)
-        elif kind == ExecutionKind.ORDER:
-            self._staged.live.append(_adopted(record, clock))
-        elif kind == ExecutionKind.SYNC_END:
-            self._finish_sync(self._staged)
+        )
+        self._requote = True
 
-    def _finish_sync(self, staged: _Staged) -> None:
+    def _on_sync(self, record: Any, clock: Clock) -> None:
+        kind = record.kind
+        if kind == ExecutionKind.SYNC_BEGIN:
+            self._answer = SyncAnswer(self.stock)
+        elif self._answer is None:
+            if kind == ExecutionKind.CASH:  # funding, mint or burn between two syncs
+                self._correct_to(structs.replace(self.stock, cash_cents=record.cash_cents))
+        elif kind == ExecutionKind.SYNC_END:
+            self._finish_sync(self._answer)
+        else:
+            self._answer.take(record, clock)
+
+    def _finish_sync(self, answer: SyncAnswer) -> None:
+        """§7.5: within the tolerances our books stay, beyond them they become the venue's."""
         counters = self.row.counters
-        if counters.syncs and staged.stock != self.stock:
-            _log.warning("drift", market=self.config.id, ours=str(self.stock), venue=str(staged.stock))
+        self._answer = None
+        if not counters.syncs:
+            self._first_stock(answer.stock)
+        else:
+            self._reconciled(answer.stock)
         counters.syncs += 1
-        self._staged = None
-        self.stock = staged.stock
-        self.live = staged.live
+        self.orders.adopt(answer.live)
+        oversold = self._yes_available < 0 or self._no_available < 0
+        self._oversold_syncs = self._oversold_syncs + 1 if oversold else 0
         self.synced = True
         self._requote = True
-        self.kernel.clear_own()
-        for order in self.live:
-            self._own_changed(order)
-        self._stock_changed()
         if self.lifecycle == Lifecycle.STARTING:
-            self.lifecycle = Lifecycle.RUNNING
-            _log.info("running", market=self.config.id, stock=str(self.stock), live=len(self.live))
+            killed = bool(self.policy.causes)
+            self._enter(LifecycleEvent.STARTED_KILLED if killed else LifecycleEvent.STARTED)
+            _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.live))
+
+    def _first_stock(self, stock: Stock) -> None:
+        """What happened while nobody carried the market is neither spread nor inventory profit."""
+        before = self.row.stock_before
+        self.stock = stock
+        if before is not None:
+            self.policy.corrected(before, stock)
+        self._stock_changed()
+
+    def _reconciled(self, venue: Stock) -> None:
+        found = compare(self.stock, venue, self.config.quote)
+        if found.drift == Drift.NONE:
+            return
+        if found.netting:
+            self._alert(
+                Alert.INVENTORY_NETTING_OVERRIDE,
+                Severity.CRITICAL,
+                market=self.config.id,
+                **found.differences,
+            )
+        expected = self.status in (MarketStatus.RESOLVED, *_PAID_OUT)  # shares have become cash
+        if found.drift == Drift.TOLERATED and not expected:
+            self._alert(
+                Alert.INVENTORY_DRIFT_WARNING, Severity.WARNING, market=self.config.id, **found.differences
+            )
+            return
+        if not expected:
+            self._alert(
+                Alert.INVENTORY_DRIFT_CRITICAL,
+                Severity.CRITICAL,
+                market=self.config.id,
+                **found.differences,
+            )
+        self._correct_to(venue)
+
+    def _correct_to(self, venue: Stock) -> None:
+        if venue == self.stock:
+            return
+        self.policy.corrected(self.stock, venue)
+        self.stock = venue
+        self._stock_changed()
 
     def _on_rules(self, rules: Any) -> None:
         """The market's own terms: fees, limits, dates."""
-        quote = self.config.quote
+        self._rules = ffi.new("market_rules_record_t *", rules[0])
         self._set_status(MarketStatus(rules.status))
-        self.taker_fee_bps = rules.taker_fee_bps
+        self._take_rules(self.config)
+        self._requote = True
+
+    def _take_rules(self, config: MarketConfig) -> None:
+        """Prices and funding by the market's terms and one configuration. Raises ValueError for a pair of the
+        two that the kernel refuses."""
+        quote, rules = config.quote, self._rules
         self.kernel.set_rules(quote, rules, self.row.started_at_ms)
+        taker = quote.market_taker_fee_bps
+        self.taker_fee_bps = rules.taker_fee_bps if taker is None else taker
         self._funding = FundingRules(
             allow_buy=quote.allow_buy,
             cash_reserve_cents=quote.cash_reserve_cents,
             position_limit=quote.position_limit,
-            taker_fee_bps=rules.taker_fee_bps,
+            taker_fee_bps=self.taker_fee_bps,
             order_quantity_max=rules.order_quantity_max,
             order_amount_max_cents=rules.order_amount_max_cents,
+            buy_share_bp=basis_points(quote.buy_share) if quote.funding_mode == "SPLIT" else 0,
         )
-        self._requote = True
 
     def _set_status(self, status: MarketStatus) -> None:
         if status == self.status:
             return
         _log.info("market_status", market=self.config.id, before=self.status.name, now=status.name)
         self.status = status
-        if status in (MarketStatus.SETTLED, MarketStatus.VOIDED):
-            self.lifecycle = Lifecycle.STOPPED
-        elif status == MarketStatus.RESOLVED:
-            self.lifecycle = Lifecycle.WINDING_DOWN
+        if status in _PAID_OUT:
+            self._enter(LifecycleEvent.CLOSED)
+        elif status == MarketStatus.RESOLVED and allows(LIFECYCLE, self.lifecycle, LifecycleEvent.RESOLVED):
+            self._enter(LifecycleEvent.RESOLVED)
         # resolution and settlement move stock and cash without a trade: take the venue's word
-        if status in (MarketStatus.RESOLVED, MarketStatus.SETTLED, MarketStatus.VOIDED):
+        if status in (MarketStatus.RESOLVED, *_PAID_OUT):
             self.reconcile()
 
-    # ---- bookkeeping -------------------------------------------------------------------------
-
-    def _by_slot(self, live_slot: int) -> LiveOrder | None:
-        if live_slot == NO_LIVE_SLOT:
-            return None
-        return next((order for order in self.live if order.live_slot == live_slot), None)
+    def _enter(self, event: LifecycleEvent) -> None:
+        before, self.lifecycle = self.lifecycle, step(LIFECYCLE, self.lifecycle, event)
+        self._sweep_due |= self.lifecycle == Lifecycle.EMERGENCY != before
+        if before != self.lifecycle:
+            _log.info("lifecycle", market=self.config.id, before=before.name, now=self.lifecycle.name)
 
     def _stock_changed(self) -> None:
         self.row.counters.inventory_version += 1
         self.kernel.set_stock(self.stock)
 
-    def _own_changed(self, order: LiveOrder) -> None:
-        """Keeps the kernel's view of our own size on the order's level.
+    @property
+    def _yes_available(self) -> int:
+        return self.stock.yes_volume - self.orders.for_sale(Outcome.YES)
 
-        An order under way counts: its level may show it before its answer arrives.
-        """
-        side, price = order.side, order.book_price_cents
-        shares = sum(
-            other.remaining for other in self.live if other.side == side and other.book_price_cents == price
-        )
-        self.kernel.set_own(side, price, shares)
+    @property
+    def _no_available(self) -> int:
+        return self.stock.no_volume - self.orders.for_sale(Outcome.NO)
 
     # ---- decisions ---------------------------------------------------------------------------
 
     def next_timer_ns(self) -> int:
         """Monotonic time at which something here is due even if nothing arrives; may lie in the past."""
         due = self._cycle_due_ns
-        if self.gates & Gate.POST_FILL:
-            due = min(due, self._post_fill_until_ns)
+        release_ns = self.policy.next_release_ns
+        if release_ns is not None:
+            due = min(due, release_ns)
         if self._quiet_until_ns:
             due = min(due, self._quiet_until_ns)
         return due
 
     def decide(self, clock: Clock) -> None:
-        """One look at everything: gates, sync, triggers, and the orders that follow.
+        """One look at everything: configuration, prices, policy, and the orders that follow.
 
         Raises RingFullError when the gateway no longer takes intents.
         """
@@ -322,49 +399,92 @@ class QuotedMarket:
             self._quiet_until_ns = 0
         if cycle:
             self._cycle_due_ns = clock.mono_ns + self.config.quote.quote_interval_ms * 1_000_000
+            self._take_config()
+            self.kernel.ramp((clock.mono_ns - self._cycled_ns) // 1_000_000)
+            self._cycled_ns = clock.mono_ns
         if cycle or self._requote:
             self.kernel.compute(clock.unix_ms)
-        self._set_gates(self._gates_now(clock), clock)
+        if cycle or self._requote or self.policy.is_due(clock):
+            self._look(clock, cycle=cycle)
         self._act(clock)
         if cycle:
+            self._plan_supply(clock)
             self.row.cycle_ended(clock)
 
-    def _gates_now(self, clock: Clock) -> Gate:
-        gates = Gate(0)
-        native = self.kernel.native
-        if self.arena.killed(self.slot):
-            gates |= Gate.KILL_WORD
-        if not native.book_valid or (
-            not native.link_up and clock.mono_ns - native.link_mono_ns > _LINK_SILENCE_NS
-        ):
-            gates |= Gate.BOOK_STALE
-        if self.status != MarketStatus.ACTIVE:
-            gates |= Gate.MARKET_STATUS
-        if not self.synced or self.lifecycle != Lifecycle.RUNNING:
-            gates |= Gate.INVENTORY
-        if clock.mono_ns < self._post_fill_until_ns:
-            gates |= Gate.POST_FILL
-        return gates
+    def _standing(self) -> Standing:
+        return Standing(
+            stock=self.stock,
+            lifecycle=self.lifecycle,
+            status=self.status,
+            synced=self.synced,
+            confirmed=self.synced and not self.orders.unknown_on_both_sides,
+            negative_available=self._oversold_syncs > 1,
+        )
 
-    def _set_gates(self, gates: Gate, clock: Clock) -> None:
-        self.row.account_gates(self.gates, clock)
-        if self.gates & ~gates:
+    def _look(self, clock: Clock, *, cycle: bool) -> None:
+        self.row.account_time(self.gates, self.policy.defence.level, clock)
+        before, day = self.gates, self.policy.day
+        if self.policy.look(clock, self._standing(), cycle=cycle):
+            self.kernel.compute(clock.unix_ms)
+        if day != self.policy.day:
+            self.row.counters.total_fills_today = 0  # §9.4
+        if before & ~self.gates:
             self._requote = True  # §3.8: a released gate re-quotes
-        self.gates = gates
+        if self.policy.causes and self.lifecycle == Lifecycle.RUNNING:
+            self._enter(LifecycleEvent.KILL)
+        elif self.policy.resumes_by_itself and self.status == MarketStatus.ACTIVE:
+            self.resume(clock, reason="market ACTIVE again")  # D15
+        if self.synced and (self._yes_available < 0 or self._no_available < 0):
+            self.reconcile()  # A2: nothing new goes out until the venue has spoken
+        self._intents.basis = OrderBasis(
+            phase=self.policy.current_phase,
+            level=self.policy.defence.level,
+            config_version=self.config_version,
+            inventory_version=self.row.counters.inventory_version,
+            gates=self.gates,
+        )
+
+    def _take_config(self) -> None:
+        """Hot reload (§10): the slot's version is looked at each cycle; new values hold as a whole."""
+        slot = ffi.addressof(self.arena.market(self.slot), "config")
+        if int(lib.cell_load(cell(slot, "version"))) == self.config_version:
+            return
+        version, payload = self.arena.config_bytes(self.slot)
+        config = configuration.market_from_json(payload)
+        try:
+            if self._rules is not None:
+                self._take_rules(config)
+        except (ConfigError, ValueError) as error:
+            self._take_rules(self.config)
+            self._alert(
+                Alert.CONFIG_REJECTED,
+                Severity.CRITICAL,
+                market=self.config.id,
+                config_version=version,
+                reason=str(error),
+            )
+        else:
+            self.config = self.policy.config = config
+            _log.info("config_applied", market=config.id, version=version)
+        self.config_version = version
+        self._requote = True
 
     def _act(self, clock: Clock) -> None:
+        held = self.gates
         if self.stopping and self.live:
             self._pull(clock)
         elif not self.synced and self._may_sync(clock):
             self._sync_retry_ns = clock.mono_ns + _SYNC_RETRY_NS
-            self._intents.sync(clock, self.gates)
-        elif self.stopping or self.gates == Gate.INVENTORY:
+            self._intents.sync(clock)
+        elif self.policy.causes:
+            self._pull_killed(clock)
+        elif self.stopping or held == Gate.INVENTORY:
             return  # nothing new; what is live stays until the venue's word is in
-        elif self.gates & ~Gate.POST_FILL:
+        elif held & ~PARTIAL:
             self._pull(clock)
         elif not self.kernel.ready:
             return
-        elif self.gates & Gate.POST_FILL:
+        elif held & Gate.POST_FILL:
             self._cancel_aggressive(clock)
         elif not self._quiet_until_ns:
             self._look_for_triggers(clock)
@@ -377,34 +497,44 @@ class QuotedMarket:
             return False
         if not self._sync_force_ns:
             self._sync_force_ns = clock.mono_ns + _SYNC_RETRY_NS
-        return clock.mono_ns >= self._sync_force_ns or not any(order.busy for order in self.live)
+        return clock.mono_ns >= self._sync_force_ns or not self.orders.any_busy
+
+    def _basis(self, clock: Clock) -> Basis:
+        kernel, policy = self.kernel, self.policy
+        return Basis(
+            at_ms=clock.unix_ms,
+            fair_price_cents=kernel.fair.fair_price_cents,
+            touch_bid_cents=kernel.touch_bid_cents,
+            touch_ask_cents=kernel.touch_ask_cents,
+            phase=policy.current_phase,
+            level=policy.defence.level,
+            multiplier=kernel.inputs.spread_multiplier,
+            size_scale=kernel.inputs.size_scale,
+            gates=self.gates,
+            config_version=self.config_version,
+        )
 
     def _look_for_triggers(self, clock: Clock) -> None:
-        """§3.8, STABILIZATION; fills, releases and answers set the flag where they arrive."""
+        """§3.8; fills, releases and answers set the flag where they arrive."""
         if not self._requote:
-            self._requote = self._price_moved() or self._order_aged(clock) or self._side_came_or_went()
-
-    def _price_moved(self) -> bool:
-        fair = self.kernel.fair.fair_price_cents
-        moved = abs(fair - self._quoted_fair)
-        return moved >= 1 and bool(moved > self.config.quote.stabilization.cancel_on_price_move * fair)
-
-    def _order_aged(self, clock: Clock) -> bool:
-        max_age_ms = self.config.quote.stabilization.max_order_age_ms
-        return any(clock.unix_ms - order.created_ms > max_age_ms for order in self.live)
-
-    def _side_came_or_went(self) -> bool:
-        """A side of the target came back into the price limits, or left them, since it was last funded."""
-        return (bool(self.kernel.target.bid_count), bool(self.kernel.target.ask_count)) != self._quoted_sides
+            found = triggers(
+                self._quoted,
+                self._basis(clock),
+                oldest_order_ms=self.orders.oldest_ms,
+                quote=self.config.quote,
+            )
+            self._requote = bool(found)
 
     def _desired(self) -> list[DesiredOrder]:
         assert self._funding is not None, "the kernel is ready only after the rules came"
-        target = self.kernel.target
+        target, rules = self.kernel.target, self._funding
+        if self.policy.is_one_side:
+            rules = structs.replace(rules, allow_buy=False)  # D8: only what reduces
         return fund(
             bids=[_level(target.bids[i]) for i in range(target.bid_count)],
             asks=[_level(target.asks[i]) for i in range(target.ask_count)],
             stock=self.stock,
-            rules=self._funding,
+            rules=rules,
         )
 
     def _quote(self, clock: Clock) -> None:
@@ -416,30 +546,21 @@ class QuotedMarket:
             now_ms=clock.unix_ms,
             max_age_ms=self.config.quote.stabilization.max_order_age_ms,
         )
-        sent = 0
-        for action in actions:
-            if self._has_token(action, clock):
-                self._send(action, clock)
-                sent += 1
-        self._quoted_fair = self.kernel.fair.fair_price_cents
-        self._quoted_sides = (bool(self.kernel.target.bid_count), bool(self.kernel.target.ask_count))
-        if sent:
+        chosen = affordable(
+            actions,
+            orders=_tokens(self._order_tokens, clock),
+            replaces=_tokens(self._replace_tokens, clock),
+        )
+        for action in chosen:
+            self._send(action, clock)
+        self._quoted = self._basis(clock)
+        if chosen:
             self.row.counters.quotes += 1
         elif waiting or actions:
             # an answer or a token is needed first: no busy loop over the same plan
             self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + _PLAN_RETRY_NS)
-        elif not any(order.busy for order in self.live):
+        elif not self.orders.any_busy:
             self._requote = False
-
-    def _has_token(self, action: Action, clock: Clock) -> bool:
-        """Takes a rate token for the action; cancels are never held back (§5.5)."""
-        if isinstance(action, Cancel):
-            return True
-        bucket = self._replace_tokens if isinstance(action, Replace) else self._order_tokens
-        if bucket.tokens(clock.mono_ns) == 0:
-            return False
-        bucket.take(clock.mono_ns)
-        return True
 
     def _cancel_aggressive(self, clock: Clock) -> None:
         for action in more_aggressive(
@@ -454,51 +575,77 @@ class QuotedMarket:
         if not self.live or clock.mono_ns < self._swept_ns + _SWEEP_RETRY_NS:
             return
         self._swept_ns = clock.mono_ns
-        intent = self._intents.cancel_all(clock, self.gates)
+        intent = self._intents.cancel_all(clock)
         for order in self.live:
-            order.busy = order.leaving = True
-            order.leaving_intent = intent
+            self.orders.leaving(order, intent)
         self.row.counters.cancels += 1
+        self._quoted = None
+
+    def _pull_killed(self, clock: Clock) -> None:
+        """§5.2: one batch cancel. While the kill word is up the gateway verifies and repeats it by itself."""
+        if not self.live:
+            self._sweep_due, self._sweep_since_ns = False, 0
+        elif self._sweep_due and clock.mono_ns >= self._swept_ns + _SWEEP_RETRY_NS:
+            self._sweep_due, self._sweep_since_ns = False, clock.mono_ns
+            self._pull(clock)
+        elif not self.arena.killed(self.slot):  # suspended: no word is up, so nobody else looks
+            self._pull(clock)
+        elif self._sweep_since_ns and clock.mono_ns - self._sweep_since_ns > _SWEEP_ALERT_NS:
+            self._sweep_since_ns = 0
+            self._alert(
+                Alert.CANCEL_NOT_CONFIRMED, Severity.CRITICAL, market=self.config.id, live=len(self.live)
+            )
 
     def _send(self, action: Action, clock: Clock) -> None:
         counters = self.row.counters
-        if isinstance(action, Cancel):
-            intent = self._intents.cancel(action.live, clock, self.gates)
-            counters.cancels += 1
-        elif isinstance(action, Replace):
-            intent = self._intents.replace(action.live, action.desired, clock, self.gates)
-            counters.replaces += 1
-        else:
-            intent = self._intents.place(action.desired, clock, self.gates)
-            counters.places += 1
-        if isinstance(action, Cancel | Replace):
-            action.live.busy = action.live.leaving = True
-            action.live.leaving_intent = intent
-        if not isinstance(action, Cancel):
-            self._under_way(action.desired, intent, clock)
+        match action:
+            case Cancel(live=live):
+                self.orders.leaving(live, self._intents.cancel(live, clock))
+                self._order_tokens.take(clock.mono_ns)
+                counters.cancels += 1
+            case Replace(live=live, desired=desired):
+                intent = self._intents.replace(live, desired, clock)
+                self.orders.leaving(live, intent, replaced=True)
+                self.orders.asked_for(desired, intent, clock)
+                self._replace_tokens.take(clock.mono_ns)
+                counters.replaces += 1
+            case Place(desired=desired):
+                self.orders.asked_for(desired, self._intents.place(desired, clock), clock)
+                self._order_tokens.take(clock.mono_ns)
+                counters.places += 1
 
-    def _under_way(self, desired: DesiredOrder, intent: int, clock: Clock) -> None:
-        """An order asked for counts as live from here on."""
-        order = LiveOrder(
-            outcome=desired.outcome,
-            direction=desired.direction,
-            price_cents=desired.price_cents,
-            quantity=desired.quantity,
-            remaining=desired.quantity,
-            created_ms=clock.unix_ms,
-            intent=intent,
-            busy=True,
+    def _plan_supply(self, clock: Clock) -> None:
+        """§9: pairs into cash or cash into pairs, at most once a minute, and only while all is well."""
+        if self.lifecycle != Lifecycle.RUNNING or self.gates or not self.kernel.ready or self.stopping:
+            return
+        frozen = frozen_by(self.live, self.taker_fee_bps)
+        last_ms = self.row.counters.last_supply_ms
+        plan = supply.plan(
+            SupplyView(
+                stock=self.stock,
+                yes_available=self._yes_available,
+                no_available=self._no_available,
+                free_cash_cents=self.stock.cash_cents - frozen.cash_cents,
+                phase=self.policy.current_phase,
+                level=self.policy.defence.level,
+                market_active=self.status == MarketStatus.ACTIVE,
+                left_ms=self.kernel.inputs.trading_end_ms - clock.unix_ms,
+                since_last_ms=clock.unix_ms - last_ms if last_ms else None,
+            ),
+            self.config.quote,
         )
-        self.live.append(order)
-        self._own_changed(order)
+        if plan is None:
+            return
+        self.row.counters.last_supply_ms = clock.unix_ms
+        self._intents.supply(plan, clock)
+        _log.info("supply", market=self.config.id, plan=type(plan).__name__, pairs=plan.pairs)
 
-    # ---- process events ----------------------------------------------------------------------
+    # ---- process and operator ----------------------------------------------------------------
 
     def gateway_restarted(self) -> None:
         """Whatever was asked of the old gateway is answered by the new one's SYNC."""
-        self._staged = None
-        for order in self.live:
-            order.busy = False
+        self._answer = None
+        self.orders.forget_requests()
         self.reconcile()
 
     def reconcile(self) -> None:
@@ -507,17 +654,43 @@ class QuotedMarket:
         self._sync_retry_ns = 0
         self._sync_force_ns = 0
 
-    def halt(self, reason: str) -> None:
-        """EMERGENCY: nothing is sent for this market any more, and the gateway cancels what is live.
+    def kill(self, causes: KillCause) -> None:
+        """Latches causes by name (§5.2): the market goes to EMERGENCY, until :meth:`resume`."""
+        self.policy.kill(causes)
+        if allows(LIFECYCLE, self.lifecycle, LifecycleEvent.KILL):
+            self._enter(LifecycleEvent.KILL)
 
-        The kill bit is latched: a person lowers it through the supervisor.
-        """
-        self.lifecycle = Lifecycle.EMERGENCY
-        lib.cell_or(self.arena.kill_market(self.slot), lib.KILL_RISK)
-        _log.error("emergency", market=self.config.id, reason=reason)
+    def resume(self, clock: Clock, *, reason: str) -> KillCause:
+        """EMERGENCY -> RUNNING, or the causes that refuse it; nothing is sent before a new SYNC."""
+        if not self.policy.causes or self.lifecycle != Lifecycle.EMERGENCY:
+            return KillCause(0)
+        refused = self.policy.resume(clock, self._standing(), reason=reason)
+        if not refused:
+            self._enter(LifecycleEvent.RESUME)
+            self._sweep_due, self._sweep_since_ns = False, 0
+            self._oversold_syncs = 0
+            self._quoted = None
+            self.reconcile()
+        return refused
+
+    def on_command(self, command: Any, clock: Clock) -> None:
+        """One ``command_record_t`` of this market; its number and what refused it go into the state row."""
+        refused = KillCause(0)
+        if command.kind == lib.COMMAND_RESUME:
+            self._take_config()  # a limit changed in the same request holds for it
+            refused = self.resume(clock, reason=unpadded(command.reason))
+        self.row.counters.command_refused = int(refused)
+        self.row.counters.command_number = command.number
+
+    def halt(self, reason: str) -> None:
+        """The gateway takes no intents any more: EMERGENCY; the kill word makes whoever comes next cancel."""
+        self.kill(KillCause.GATEWAY_STUCK)
+        self._alert(Alert.RING_FULL, Severity.CRITICAL, market=self.config.id, reason=reason)
 
     def publish(self, clock: Clock, cursor: Any) -> None:
         """Writes the state row: what Redis, status and the live view show of this market."""
+        self.policy.save(self.row.counters, clock)
+        self.row.counters.config_version = self.config_version
         self.row.publish(
             clock,
             cursor,
@@ -531,32 +704,9 @@ class QuotedMarket:
         )
 
 
-_SYNC_KINDS: Final = frozenset(
-    {
-        ExecutionKind.SYNC_BEGIN,
-        ExecutionKind.POSITION,
-        ExecutionKind.CASH,
-        ExecutionKind.ORDER,
-        ExecutionKind.CURSOR,
-        ExecutionKind.SYNC_END,
-    }
-)
+def _tokens(bucket: TokenBucket, clock: Clock) -> Tokens:
+    return Tokens(left=bucket.tokens(clock.mono_ns), capacity=bucket.capacity)
 
 
 def _level(level: Any) -> Level:
     return Level(price_cents=level.price_ticks, quantity=level.lots)
-
-
-def _adopted(record: Any, clock: Clock) -> LiveOrder:
-    """An ORDER record of a SYNC: live at the venue whoever placed it."""
-    return LiveOrder(
-        outcome=Outcome(record.outcome),
-        direction=Direction(record.direction),
-        price_cents=record.price_cents,
-        quantity=record.quantity,
-        remaining=record.remaining,
-        created_ms=clock.unix_ms,
-        live_slot=record.live_slot,
-        venue_order_id=bytes(ffi.buffer(record.venue_order_id)),
-        intent=record.intent,
-    )

@@ -4,7 +4,7 @@ The hot path is :meth:`Quoter.do_work`: ``lib.quote_pass`` drains the book ring 
 decides every touched market's target; Python is asked only about markets with news. No network, no
 Redis; the only system calls are the clock and, when nothing is left to do, the wait.
 
-Reads: its book ring, its execution ring, kill words, config slots.
+Reads: its book ring, its execution ring, its command ring, kill words, config slots.
 Writes: its order ring, its step ring, its markets' state rows and tick-to-quote histograms.
 """
 
@@ -33,6 +33,7 @@ from engine.workers.quoted_market import QuotedMarket
 _log = structlog.get_logger()
 
 _EXECUTIONS_PER_PASS: Final = 64
+_COMMANDS_PER_PASS: Final = 8
 _HEARTBEAT_NS: Final = 50_000_000
 _LONGEST_WAIT_NS: Final = 50_000_000
 _NEVER_NS: Final = 1 << 62
@@ -61,6 +62,8 @@ class Quoter:
         self._gateway_row = arena.process(lib.PROCESS_GATEWAY)
         self._gateway_epoch = self._gateway_attached()
         self._bell_row = proc.row
+        self._command_ring = arena.command_ring(proc.row_index)
+        self._commands = ffi.new("command_record_t[]", _COMMANDS_PER_PASS)
         self._executions = ffi.new("execution_record_t[]", _EXECUTIONS_PER_PASS)
         self._news_slots = ffi.new("uint16_t[]", arena.market_slots)
         self._natives = ffi.new("quote_market_t *[]", arena.market_slots)
@@ -112,6 +115,7 @@ class Quoter:
                 config_version=version,
                 order_rate_limit=share,
                 emit=self._emit,
+                alert=self.proc.alert,
                 clock=clock,
             )
             self.markets[slot] = market
@@ -149,6 +153,7 @@ class Quoter:
             for slot, market in self.markets.items():
                 market.gateway_restarted()
                 touched.add(slot)
+        work += self._take_commands(clock, touched)
         work += lib.quote_pass(self._native, clock.unix_ms)
         touched.update(self._news_slots[i] for i in range(self._native.news_count))
         if clock.mono_ns >= self._next_timer_ns:
@@ -184,6 +189,21 @@ class Quoter:
                 touched.add(record.market_slot)
         if count:
             lib.message_release(self._execution_ring, count)
+        return count
+
+    def _take_commands(self, clock: Clock, touched: set[int]) -> int:
+        """What a person asked of a market of ours; answered in its state row by the command's number."""
+        count = int(
+            lib.message_peek(self._command_ring, lib.COMMAND_RING_SLOTS, self._commands, _COMMANDS_PER_PASS)
+        )
+        for i in range(count):
+            command = self._commands[i]
+            market = self.markets.get(command.market_slot)
+            if market is not None:
+                market.on_command(command, clock)
+                touched.add(command.market_slot)
+        if count:
+            lib.message_release(self._command_ring, count)
         return count
 
     def _serve(self, market: QuotedMarket, clock: Clock) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine._native import ffi, lib
 from engine.arena import check
-from engine.events import DefenseLevel, Gate, Lifecycle, MarketStatus, Phase, Side
-from engine.quoting.inventory import Stock, assets_cents, frozen_by
+from engine.events import DefenseLevel, Gate, Lifecycle, MarketStatus, Side
+from engine.quoting.inventory import Stock, frozen_by
 from engine.quoting.orders import LiveOrder
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
@@ -25,7 +25,6 @@ class StateRow:
         *,
         row: Any,
         worker_epoch: int,
-        config_version: int,
         initial_price_cents: int,
         kernel: MarketKernel,
         clock: Clock,
@@ -35,8 +34,8 @@ class StateRow:
         self._kernel = kernel
         self.counters: Any = ffi.new("quoter_state_t *")
         self._gates_since_ns = clock.mono_ns
+        self.stock_before: Stock | None = None  # a predecessor's, when there was one
         self._take_over(initial_price_cents, clock)
-        self.counters.config_version = config_version
 
     def _take_over(self, initial_price_cents: int, clock: Clock) -> None:
         """Starting is recovering (§8): baseline, counters, posterior and start time of a predecessor.
@@ -49,6 +48,14 @@ class StateRow:
         if code != lib.RING_OK or header.kind != lib.STATE_KIND_QUOTER:
             ffi.memmove(state, bytes(ffi.sizeof("quoter_state_t")), ffi.sizeof("quoter_state_t"))
             state.started_at_ms = clock.unix_ms
+        elif state.syncs:
+            self.stock_before = Stock(
+                yes_volume=state.yes_volume,
+                no_volume=state.no_volume,
+                yes_cost_sum_cents=state.yes_cost_sum_cents,
+                no_cost_sum_cents=state.no_cost_sum_cents,
+                cash_cents=state.cash_cents + state.frozen_cents,
+            )
         native = self._kernel.native
         native.messages, native.deltas = state.book_messages, state.deltas
         native.trade_count, native.generations = state.trades, state.generations
@@ -68,13 +75,15 @@ class StateRow:
         """§2.4: set at the end of every quote cycle, changed or not."""
         self.counters.last_requote_ms = clock.unix_ms
 
-    def account_gates(self, held: Gate, clock: Clock) -> None:
-        """Adds the time since the last look to the gates that held during it (from the first quote on)."""
+    def account_time(self, held: Gate, level: DefenseLevel, clock: Clock) -> None:
+        """Adds the time since the last look to the gates and the level that held during it (from the first
+        quote on)."""
         state = self.counters
         elapsed_ns = clock.mono_ns - self._gates_since_ns
         self._gates_since_ns = clock.mono_ns
         if not state.first_quote_unix_ms:
             return
+        state.level_ns[level] += elapsed_ns
         if not held:
             state.ungated_ns += elapsed_ns
         for index in range(lib.GATE_COUNT):
@@ -96,14 +105,11 @@ class StateRow:
     ) -> None:
         state = self.counters
         self._fill_stock(stock, live, taker_fee_bps)
-        self._fill_pnl(stock)
         self._fill_decision(clock)
         self._fill_book(cursor)
         state.updated_at_ms = clock.unix_ms
         state.gates = int(gates)
         state.lifecycle = lifecycle
-        state.phase = Phase.STABILIZATION
-        state.defense = DefenseLevel.NORMAL
         state.market_status = status
         state.recovering = not synced
         resting = [order for order in live if order.live_slot >= 0]
@@ -132,17 +138,6 @@ class StateRow:
         state.no_cost_sum_cents = stock.no_cost_sum_cents
         state.cash_cents = stock.cash_cents - frozen.cash_cents
         state.frozen_cents = frozen.cash_cents
-
-    def _fill_pnl(self, stock: Stock) -> None:
-        """§5.5: the baseline is taken at the first fair price after the first SYNC, then kept."""
-        state = self.counters
-        fair = self._kernel.fair.fair_price_cents
-        if not fair or not state.syncs:
-            return
-        assets = assets_cents(stock, fair)
-        if not state.day_start_assets_cents:
-            state.day_start_assets_cents = assets
-        state.daily_pnl_cents = assets - state.day_start_assets_cents - state.net_flows_cents
 
     def _fill_decision(self, clock: Clock) -> None:
         state, kernel, fair = self.counters, self._kernel, self._kernel.fair

@@ -27,9 +27,10 @@ START_NS = 1_000 * SECOND
 class Venue:
     """Ingest and gateway of one market, as the quoter sees them."""
 
-    def __init__(self, tmp_path: Path, initial_price_cents: int = 50) -> None:
+    def __init__(self, tmp_path: Path, **quote: Any) -> None:
+        """Unless ``quote`` says otherwise: straight into STABILIZATION, and single fills trip no lock."""
         self.arena = Arena.create(market_slots=2, worker_slots=1)
-        quote = {"initial_price_cents": initial_price_cents}
+        quote = {"exploration": {"min_volume": 0}, "lvr_velocity_threshold": 0.5, **quote}
         market = configuration.parse({"markets": [{"id": "MKT-A", "quote": quote}]}, "test").markets[0]
         descriptor = self.arena.market(SLOT).descriptor
         ffi.memmove(descriptor.market_id, padded(market.id, lib.MARKET_ID_BYTES), lib.MARKET_ID_BYTES)
@@ -320,7 +321,7 @@ def test_a_moved_price_replaces_orders_and_never_crosses_its_own(quoting: Venue)
 
 
 def test_a_side_that_comes_back_into_the_limits_is_quoted_at_once(tmp_path: Path) -> None:
-    venue = Venue(tmp_path, initial_price_cents=94)
+    venue = Venue(tmp_path, initial_price_cents=94, extreme_price_kill=1, extreme_price_halt=5)
     venue.run()
     venue.snapshot({91: 300, 90: 300}, {97: 300, 98: 300})
     venue.sync()
@@ -328,7 +329,7 @@ def test_a_side_that_comes_back_into_the_limits_is_quoted_at_once(tmp_path: Path
     venue.acknowledge(placed)
     assert {order.side for order in market(venue).live} == {Side.BID}  # the ask would be 96
     assert venue.run(0.1) == []
-    market(venue).kernel.inputs.anchor_cents = 92.6  # fair moves by one cent: below the 2 % that re-quote
+    market(venue).kernel.trades.posterior_cents = 88.0  # fair moves by one cent: below the 2 % that re-quote
     asks = [intent for intent in venue.run(1.0) if intent.outcome == Outcome.YES]
     assert [(intent.kind, intent.price_cents) for intent in asks] == [(OrderKind.PLACE, 95)]
 
@@ -349,12 +350,12 @@ def test_an_invalid_book_pulls_everything_once(quoting: Venue) -> None:
 
 def test_a_kill_word_stops_new_orders_until_it_is_lowered(quoting: Venue) -> None:
     word = quoting.arena.kill_market(SLOT)
-    lib.cell_or(word, lib.KILL_ADMIN)
+    lib.cell_or(word, lib.KILL_WORKER_DEAD)
     assert [intent.kind for intent in quoting.run(1.0)] == [OrderKind.BATCH_CANCEL]
     for order in list(market(quoting).live):
         quoting.answer(ExecutionKind.CANCELLED, live_slot=order.live_slot)
     assert quoting.run(5.0) == []
-    lib.cell_clear(word, lib.KILL_ADMIN)
+    lib.cell_clear(word, lib.KILL_WORKER_DEAD)
     assert {intent.kind for intent in quoting.run(1.0)} == {OrderKind.PLACE}
 
 
@@ -382,7 +383,7 @@ def test_answers_to_an_older_worker_are_ignored(quoting: Venue) -> None:
 def test_a_new_gateway_is_asked_for_everything(quoting: Venue) -> None:
     lib.cell_store(cell(quoting.arena.process(lib.PROCESS_GATEWAY), "attached_epoch"), 2)
     assert [intent.kind for intent in quoting.run()] == [OrderKind.SYNC]
-    quoting.sync(yes=1_000, no=1_100, cash=1_000)
+    quoting.sync(yes=1_000, no=1_100, cash=240_000)
     placed = quoting.run()
     assert {intent.kind for intent in placed} == {OrderKind.PLACE}
     assert market(quoting).stock.yes_volume == 1_000
