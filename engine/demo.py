@@ -78,8 +78,8 @@ FEED_PRICE_RANGE: Final = (5, 95)
 """With a recording, presence counts while the market is ACTIVE and the target lies in these cents."""
 
 LIVELY: Final[dict[str, Any]] = {
-    # takers here come every second, and each lifts a good part of a side: by default three of them in a minute
-    # are a sign of informed flow, and the market stops for a person
+    # takers come every second, and each lifts a good part of a side: by default three of them in a minute are
+    # a sign of informed flow, and the market stops for a person
     "lvr_velocity_threshold": 0.5,
     "lvr_kill_count": 20,
     "lvr_kill_window_ms": 1_000,
