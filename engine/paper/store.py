@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 import asyncpg
@@ -159,10 +159,7 @@ class Store:
 
     async def load(self) -> tuple[Rows, JournalEnd, int]:
         """Every row as of one moment, the journal's end, and the time of the last commit (Unix ns)."""
-        try:
-            return await load_rows(self._writer)
-        except _FAILURES as error:
-            raise StoreLostError(f"database {self._database.name}: {_one_line(error)}") from error
+        return await self._ask(load_rows)
 
     async def write(self, batch: Batch) -> None:
         """Commit a batch. Raises :class:`RolledBackError` if nothing of it is there, :class:`StoreLostError`.
@@ -201,11 +198,19 @@ class Store:
         return JournalView(items=items[:limit], last_sequence=last or 0)
 
     async def _holds(self, batch: Batch) -> bool:
-        try:
-            last = await self._writer.fetchval("SELECT max(number) FROM journal_commits")
-        except _FAILURES as error:
-            raise StoreLostError(f"database {self._database.name}: {_one_line(error)}") from error
+        last = await self._ask(lambda session: session.fetchval("SELECT max(number) FROM journal_commits"))
         return last is not None and last >= batch.commits[-1].number
+
+    async def _ask(self, question: Callable[[asyncpg.Connection], Awaitable[Row]]) -> Row:
+        """The writer's answer; asked again on a new session when one ends under it."""
+        deadline = time.monotonic() + RECONNECT_S_MAX
+        while True:
+            try:
+                return await question(self._writer)
+            except _FAILURES as error:
+                if time.monotonic() > deadline:
+                    raise StoreLostError(f"database {self._database.name}: {_one_line(error)}") from error
+                await self._reconnect(error)
 
     async def _reconnect(self, cause: BaseException) -> None:
         self._writer.terminate()

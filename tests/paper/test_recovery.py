@@ -235,6 +235,7 @@ def test_a_commit_whose_answer_is_lost_counts(relay: CommitLosingRelay) -> None:
         assert a.order(order["id"])["status"] == "OPEN"
         assert a.try_place("BUY YES 50x10", key="lost").status == 200
         assert a.cash == (1_000_000 - 501, 501)
+    await_stopped()  # before the relay it would say goodbye through is gone
 
 
 def test_balances_that_somebody_else_moved_are_not_overwritten(venue: Venue) -> None:
