@@ -8,21 +8,25 @@ Every mutating call ends in exactly one of
 * ``Unknown``: bytes left and no intelligible answer came. The caller must find out, never guess.
 
 Reads return their value or raise ``ReadError``: a failed read is not an empty answer. A token the venue
-refuses is renewed once and the request repeated once; the refused one did nothing.
+refuses is renewed once and the request repeated once; the refused one did nothing. Answers are read in the
+contract's dialect and in the as-built one (:mod:`platform_built`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Struct
 
 from engine.events import LocalReject
+from engine.venues import platform_built as built
 from engine.venues import platform_wire as wire
 from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
+from engine.venues.platform_built import Reader
 from engine.venues.platform_session import PlatformSession, SessionError
 
 T = TypeVar("T")
@@ -69,6 +73,7 @@ class NotSent(Struct, frozen=True, kw_only=True, gc=False):
 class Unknown(Struct, frozen=True, kw_only=True, gc=False):
     reason: str
     sent_mono_ns: int
+    status: int = 0  # HTTP status of an answer that said nothing else
 
 
 Outcome = Answered[T] | Refused | NotSent | Unknown
@@ -84,21 +89,23 @@ class ReadError(Exception):
 
 _REFUSAL: Final = msgspec.json.Decoder(wire.RefusalEnvelope)
 _REFUSAL_DATA: Final = msgspec.json.Decoder(wire.RefusalData | None)
-_PLACED: Final = msgspec.json.Decoder(wire.Envelope[wire.PlacedOrder])
-_REPLACED: Final = msgspec.json.Decoder(wire.Envelope[wire.ReplacedOrder])
-_CANCELLED: Final = msgspec.json.Decoder(wire.Envelope[wire.CancelledOrder])
-_BATCH: Final = msgspec.json.Decoder(wire.Envelope[wire.BatchCancelled])
-_SUPPLIED: Final = msgspec.json.Decoder(wire.Envelope[wire.Supplied])
-_STARTED: Final = msgspec.json.Decoder(wire.Envelope[wire.AmmStarted])
-_DEPOSITED: Final = msgspec.json.Decoder(wire.Envelope[wire.Deposited])
-_BALANCE: Final = msgspec.json.Decoder(wire.Envelope[wire.Balance])
-_LEDGER: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.LedgerEntry]])
-_MARKETS: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.MarketSummary]])
-_MARKET: Final = msgspec.json.Decoder(wire.Envelope[wire.MarketDetail])
-_ORDERS: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.VenueOrder]])
-_ORDER: Final = msgspec.json.Decoder(wire.Envelope[wire.FoundOrder])
-_POSITION: Final = msgspec.json.Decoder(wire.Envelope[wire.Position])
-_TRADES: Final = msgspec.json.Decoder(wire.Envelope[wire.Page[wire.AccountTrade]])
+_CANCELLED: Final = Reader[wire.CancelledOrder](wire.CancelledOrder, bare=True)
+_BATCH: Final = Reader[wire.BatchCancelled](wire.BatchCancelled)
+_SUPPLIED: Final = Reader[wire.Supplied](wire.Supplied)
+_STARTED: Final = Reader[wire.AmmStarted](wire.AmmStarted)
+_DEPOSITED: Final = Reader[wire.Deposited](wire.Deposited)
+_BALANCE: Final = Reader[wire.Balance](wire.Balance)
+_LEDGER: Final = Reader[wire.Page[wire.LedgerEntry]](wire.Page[wire.LedgerEntry])
+_MARKETS: Final = Reader[wire.Page[wire.MarketSummary]](wire.Page[wire.MarketSummary])
+_MARKET: Final = Reader[wire.MarketDetail](wire.MarketDetail)
+_ORDERS: Final = Reader[wire.Page[wire.VenueOrder]](wire.Page[wire.VenueOrder], bare=True)
+_ORDER: Final = Reader[wire.FoundOrder](
+    wire.FoundOrder, wire.VenueOrder, bare=True, as_contract=built.found_order
+)
+_POSITION: Final = Reader[wire.Position](wire.Position, built.BuiltPosition, as_contract=built.position)
+_TRADES: Final = Reader[wire.Page[wire.AccountTrade] | wire.Page[built.BuiltTrade]](
+    wire.Page[wire.AccountTrade], wire.Page[built.BuiltTrade]
+)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -128,16 +135,34 @@ class PlatformRest:
         self._session: Final = session
         self._token = ""
         self._head_after_path = b""
+        self._user_id = ""
+        self._built_trades: Final = built.BuiltTrades()
+        self._placed: Final = Reader[wire.PlacedOrder](
+            wire.PlacedOrder, built.BuiltPlaced, bare=True, as_contract=self._built_trades.placed
+        )
+        self._replaced: Final = Reader[wire.ReplacedOrder](
+            wire.ReplacedOrder, built.BuiltReplaced, as_contract=self._built_trades.replaced
+        )
+        self._under_way: Final[set[asyncio.Future[None]]] = set()  # new orders whose answer is awaited
 
     # -- orders
 
     async def place(self, body: bytes, *, gate: Gate) -> Outcome[wire.PlacedOrder]:
         """POST /orders with an encoded NewOrder."""
-        return await self._mutate(RequestClass.ORDER, "/orders", body, _PLACED, gate)
+        return await self._new_order("/orders", body, self._placed, gate)
 
     async def replace(self, body: bytes, *, gate: Gate) -> Outcome[wire.ReplacedOrder]:
         """POST /amm/orders/replace with an encoded ReplaceBody."""
-        return await self._mutate(RequestClass.ORDER, "/amm/orders/replace", body, _REPLACED, gate)
+        return await self._new_order("/amm/orders/replace", body, self._replaced, gate)
+
+    async def _new_order(self, path: str, body: bytes, reader: Reader[T], gate: Gate) -> Outcome[T]:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            return await self._mutate(RequestClass.ORDER, path, body, reader, gate)
+        finally:
+            self._under_way.discard(done)
+            done.set_result(None)
 
     async def cancel(self, order_id: str) -> Outcome[wire.CancelledOrder]:
         path = _path("orders", order_id, "cancel")
@@ -165,20 +190,28 @@ class PlatformRest:
     # -- reads
 
     async def balance(self) -> wire.Balance:
-        return (await self._read("/account/balance", _BALANCE)).data
+        return await self._read("/account/balance", _BALANCE)
 
     async def ledger(self, market_id: str, cursor: str = "") -> wire.Page[wire.LedgerEntry]:
         query = _page_query(cursor, {"market_id": market_id})
-        return (await self._read(f"/account/ledger?{query}", _LEDGER)).data
+        return await self._read(f"/account/ledger?{query}", _LEDGER)
 
     async def markets(self, cursor: str = "") -> wire.Page[wire.MarketSummary]:
-        return (await self._read(f"/markets?{_page_query(cursor, {'status': 'ALL'})}", _MARKETS)).data
+        return await self._read(f"/markets?{_page_query(cursor, {'status': 'ALL'})}", _MARKETS)
 
     async def market(self, market_id: str) -> wire.MarketDetail:
-        return (await self._read(_path("markets", market_id), _MARKET)).data
+        return await self._read(_path("markets", market_id), _MARKET)
 
     async def position(self, market_id: str) -> wire.Position:
-        return (await self._read(_path("positions", market_id), _POSITION)).data
+        """Shares held. As-built a position nobody ever had is 3001, like a market that nobody knows."""
+        try:
+            return await self._read(_path("positions", market_id), _POSITION)
+        except ReadError as error:
+            if error.code != MARKET_UNKNOWN:
+                raise
+            await self.market(market_id)
+            nothing = wire.Holding(volume=0, cost_sum_cents=0)
+            return wire.Position(yes=nothing, no=nothing)
 
     async def orders(
         self, *, market_id: str = "", live_only: bool = False, cursor: str = ""
@@ -186,7 +219,7 @@ class PlatformRest:
         """Orders of ours, newest first: of one market or all, live ones or all."""
         status = "OPEN,PARTIALLY_FILLED" if live_only else ""
         query = _page_query(cursor, {"market_id": market_id, "status": status})
-        return (await self._read(f"/orders?{query}", _ORDERS)).data
+        return await self._read(f"/orders?{query}", _ORDERS)
 
     async def live_orders(self, market_id: str = "") -> list[wire.VenueOrder]:
         """All pages of our live orders, of one market or of the account."""
@@ -202,7 +235,7 @@ class PlatformRest:
     async def order(self, order_id: str) -> wire.VenueOrder | None:
         """One order of ours; None when the venue says it knows none by this id."""
         try:
-            return (await self._read(_path("orders", order_id), _ORDER)).data.order
+            return (await self._read(_path("orders", order_id), _ORDER)).order
         except ReadError as error:
             if error.code == ORDER_UNKNOWN:
                 return None
@@ -211,7 +244,15 @@ class PlatformRest:
     async def trades(self, *, market_id: str = "", cursor: str = "") -> wire.Page[wire.AccountTrade]:
         """Legs of ours, newest first."""
         query = _page_query(cursor, {"market_id": market_id})
-        return (await self._read(f"/trades?{query}", _TRADES)).data
+        page = await self._read(f"/trades?{query}", _TRADES)
+        if page.items and isinstance(page.items[0], built.BuiltTrade):
+            # Who took what is told by the answers to orders: those of orders that may be listed come first.
+            if self._under_way:
+                await asyncio.wait(set(self._under_way))
+            if not self._user_id:
+                self._user_id = (await self.balance()).user_id
+            return self._built_trades.page(page, self._user_id)
+        return cast("wire.Page[wire.AccountTrade]", page)
 
     # -- transport
 
@@ -220,7 +261,7 @@ class PlatformRest:
         request_class: RequestClass,
         path: str,
         body: bytes,
-        decoder: msgspec.json.Decoder[wire.Envelope[T]],
+        reader: Reader[T],
         gate: Gate | None = None,
     ) -> Outcome[T]:
         try:
@@ -231,19 +272,21 @@ class PlatformRest:
             return Unknown(reason=str(error), sent_mono_ns=error.sent_mono_ns)
         if not isinstance(reply, Reply):
             return NotSent(code=LocalReject(reply))
-        return self._classify(reply, decoder)
+        return self._classify(reply, reader)
 
-    def _classify(self, reply: Reply, decoder: msgspec.json.Decoder[wire.Envelope[T]]) -> Outcome[T]:
+    def _classify(self, reply: Reply, reader: Reader[T]) -> Outcome[T]:
         if 200 <= reply.status < 300:
             try:
-                return Answered(data=decoder.decode(reply.body).data, sent_mono_ns=reply.sent_mono_ns)
+                return Answered(data=reader.read(reply.body), sent_mono_ns=reply.sent_mono_ns)
             except msgspec.MsgspecError as error:
                 self.errors += 1
                 return Unknown(reason=f"HTTP {reply.status}: {error}", sent_mono_ns=reply.sent_mono_ns)
         # 408 and redirects say nothing about what happened, and neither does any 5xx
         if not 400 <= reply.status < 500 or reply.status == 408:
             self.errors += 1
-            return Unknown(reason=f"HTTP {reply.status}", sent_mono_ns=reply.sent_mono_ns)
+            return Unknown(
+                reason=f"HTTP {reply.status}", sent_mono_ns=reply.sent_mono_ns, status=reply.status
+            )
         if reply.status == 429:
             self.rate_limited += 1
         code, message, data = reply.status, "", None
@@ -263,7 +306,7 @@ class PlatformRest:
             rate_reset_unix_s=reply.rate_reset_unix_s,
         )
 
-    async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
+    async def _read(self, path: str, reader: Reader[T]) -> T:
         try:
             reply = await self._send(RequestClass.QUERY, b"GET", path, b"", None)
         except (NotSentError, LostAnswerError, SessionError) as error:
@@ -271,7 +314,7 @@ class PlatformRest:
         assert isinstance(reply, Reply)
         if reply.status == 200:
             try:
-                return decoder.decode(reply.body)
+                return reader.read(reply.body)
             except msgspec.MsgspecError as error:
                 self.errors += 1
                 raise ReadError(path, f"unreadable answer: {error}") from None

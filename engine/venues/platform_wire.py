@@ -102,31 +102,36 @@ class RefusalEnvelope(Struct, frozen=True, kw_only=True, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class VenueOrder(Struct, frozen=True, kw_only=True, gc=False):
-    """An order of ours as the venue has it."""
+class OrderState(Struct, frozen=True, kw_only=True, gc=False):
+    """How far an order of ours has come."""
 
     id: Text
     client_order_id: Text
-    market_id: Text
-    original_side: OutcomeName
-    original_direction: DirectionName
-    original_price_cents: Price
     quantity: Quantity
     filled_quantity: Count
     remaining_quantity: Count
     status: OrderStatus
-    created_at: datetime
-    cancel_reason: str | None = None
 
     @property
     def live(self) -> bool:
         return self.status in LIVE_STATUSES
 
 
+class VenueOrder(OrderState, frozen=True, kw_only=True, gc=False):
+    """An order of ours as the venue has it."""
+
+    market_id: Text
+    original_side: OutcomeName
+    original_direction: DirectionName
+    original_price_cents: Price
+    created_at: datetime
+    cancel_reason: str | None = None
+
+
 class OrderTrade(Struct, frozen=True, kw_only=True, gc=False):
     """A trade in the answer to a placement; only that it happened matters (:mod:`gateway_fills`)."""
 
-    trade_id: Text
+    quantity: Quantity
 
 
 class PlacedOrder(Struct, frozen=True, kw_only=True, gc=False):
@@ -145,7 +150,7 @@ class FoundOrder(Struct, frozen=True, kw_only=True, gc=False):
 class ReplacedOrder(Struct, frozen=True, kw_only=True, gc=False):
     """The new order; what it replaced is not repeated when the answer is a replay."""
 
-    new_order: VenueOrder
+    new_order: OrderState
     trades: list[OrderTrade]
     old_order_filled_quantity: Count | None = None
 
@@ -175,6 +180,7 @@ class AmmStarted(Struct, frozen=True, kw_only=True, gc=False):
 class Balance(Struct, frozen=True, kw_only=True, gc=False):
     """The whole account's cash. ``auto_netting_enabled`` None: the venue does not say."""
 
+    user_id: str = ""
     available_balance_cents: Cents
     frozen_balance_cents: Cents
     auto_netting_enabled: bool | None = None

@@ -119,6 +119,8 @@ class TradeFeed:
 
     def _apply_leg(self, market: GatewayMarket, trade: AccountTrade) -> None:
         scenario, side = Scenario[trade.scenario], _SIDES[trade.my_side]
+        # As-built rows name no order. One that did not take was resting at the trade's price.
+        order_id = trade.order_id or market.resting_at(side, trade.price_cents, closing=_closes(trade))
         order = market.apply_leg(
             trade_id=trade.trade_id,
             scenario=scenario,
@@ -126,7 +128,7 @@ class TradeFeed:
             price_cents=trade.price_cents,
             quantity=trade.quantity,
             fee_cents=trade.fee_cents,
-            order_id=trade.order_id,
+            order_id=order_id,
         )
         self._context.counts.fills += 1
         reports = self._context.reports_of(market)
@@ -139,7 +141,7 @@ class TradeFeed:
             price_cents=trade.price_cents,
             quantity=trade.quantity,
             fee_cents=trade.fee_cents,
-            order_id=trade.order_id,
+            order_id=order_id,
             order=order,
             unix_ns=int(trade.executed_at.timestamp() * 1e9),
         )

@@ -27,7 +27,7 @@ from engine.events import LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import frozen_by
 from engine.venues import platform_rest as venue
-from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused
+from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused, Unknown
 from engine.venues.platform_wire import AmmStartBody, SupplyBody
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
@@ -43,6 +43,7 @@ _RETRY_S_MAX: Final = 2.0
 _DEPOSIT_CENTS_MAX: Final = 10_000_000
 _FREEZES: Final = frozenset({"ORDER_FREEZE", "ORDER_UNFREEZE"})
 _TRIES: Final = 5
+_HTTP_INTERNAL: Final = 500
 _HTTP_NO_ROUTE: Final = frozenset({403, 404})
 
 SupplyKind = Literal["mint", "burn"]
@@ -79,9 +80,14 @@ class MarketFunds:
     # -- start
 
     async def check_account(self) -> None:
-        """The account must not net pairs on its own. FundingError when it does; ReadError."""
+        """The account must not net pairs on its own. FundingError when it does; ReadError.
+
+        The as-built platform does not say (platform §2.2); a position that shrinks would show as drift.
+        """
         balance = await self._context.rest.balance()
-        if balance.auto_netting_enabled is not False:
+        if balance.auto_netting_enabled is None:
+            _log.warning("netting_not_told", account=self._context.proc.config.venue.username)
+        elif balance.auto_netting_enabled:
             raise FundingError(
                 f"account {self._context.proc.config.venue.username}: auto_netting_enabled is "
                 f"{balance.auto_netting_enabled}, must be false"
@@ -283,6 +289,7 @@ class MarketFunds:
         send = self._context.rest.mint if pending.kind == "mint" else self._context.rest.burn
         delay_s = _RETRY_S_MIN
         journal, key = self._context.journal, pending.idempotency_key
+        failures = 0
         while True:
             try:
                 journal.record(
@@ -308,8 +315,15 @@ class MarketFunds:
                     return outcome
                 case Refused() | NotSent():
                     pass
-                case _:
+                case Unknown(status=status, sent_mono_ns=sent_mono_ns):
                     self._context.counts.unknowns += 1
+                    failures = failures + 1 if status == _HTTP_INTERNAL else 0
+                    if failures == _TRIES:
+                        # As-built neither works, ever. Were it applied after all, the next sync shows drift.
+                        _log.error("supply_fails", market=market.market_id, kind=pending.kind)
+                        return Refused(
+                            code=status, status=status, message="HTTP 500", sent_mono_ns=sent_mono_ns
+                        )
             await asyncio.sleep(delay_s)
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
 

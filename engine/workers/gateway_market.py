@@ -303,6 +303,19 @@ class GatewayMarket:
         self.write(order)
         return order
 
+    def resting_at(self, side: Side, book_price_cents: int, *, closing: bool) -> str:
+        """Venue id of our oldest order at a price that buys (or, ``closing``, sells) shares; empty: none."""
+        direction = Direction.SELL if closing else Direction.BUY
+        found = [
+            order
+            for order in self.by_venue_id.values()
+            if order.side is side
+            and order.direction is direction
+            and order.book_price_cents == book_price_cents
+            and order.remaining
+        ]
+        return min(found, key=lambda order: order.number).venue_order_id if found else ""
+
     def _write_account(self) -> None:
         account = self._account
         account.cash_cents = self.stock.cash_cents

@@ -25,6 +25,7 @@ from engine.venues.platform_rest import Answered, Gate, NotSent, ReadError, Refu
 from engine.venues.platform_wire import (
     CancelledOrder,
     NewOrder,
+    OrderState,
     OrderTrade,
     PlacedOrder,
     ReplaceBody,
@@ -209,7 +210,7 @@ class OrderDesk:
                 found = await self._find_out(
                     market, order, lambda: rest.place(body, gate=gate), lambda placed: placed.order, outcome
                 )
-                if isinstance(found, VenueOrder):
+                if isinstance(found, OrderState):
                     self._live(market, order, found, [], sent_mono_ns)
                 else:
                     self._never_was(market, order, self._code(found, bucket))
@@ -244,7 +245,7 @@ class OrderDesk:
                     lambda replaced: replaced.new_order,
                     outcome,
                 )
-                if isinstance(found, VenueOrder):
+                if isinstance(found, OrderState):
                     self._replaced(market, old, order)
                     self._live(market, order, found, [], sent_mono_ns)
                 elif isinstance(found, Refused):
@@ -357,7 +358,7 @@ class OrderDesk:
         self,
         market: GatewayMarket,
         order: LiveOrder,
-        at_venue: VenueOrder,
+        at_venue: OrderState,
         trades: list[OrderTrade],
         sent_mono_ns: int,
     ) -> None:
@@ -468,9 +469,9 @@ class OrderDesk:
         market: GatewayMarket,
         order: LiveOrder,
         resend: Callable[[], Awaitable[venue.Outcome[T]]],
-        order_of: Callable[[T], VenueOrder],
+        order_of: Callable[[T], OrderState],
         first: Unknown,
-    ) -> VenueOrder | Refused | None:
+    ) -> OrderState | Refused | None:
         """§6.3: what became of a new order whose request got no answer. None: the venue never had it."""
         market.set_state(order, lib.LIVE_UNKNOWN, busy=True)
         self._context.counts.unknowns += 1

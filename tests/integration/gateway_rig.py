@@ -29,7 +29,12 @@ class Exchange:
     """The paper exchange as a process, with the market maker's account and whoever trades against it."""
 
     def __init__(
-        self, folder: Path, *, limits: str = "off", admins: Iterable[str] = ("operator", AMM)
+        self,
+        folder: Path,
+        *,
+        limits: str = "off",
+        admins: Iterable[str] = ("operator", AMM),
+        dialect: str = "contract",
     ) -> None:
         port_file = folder / "exchange.port"
         config = folder / "exchange.toml"
@@ -38,6 +43,7 @@ class Exchange:
         self.process = Process(
             folder,
             *("engine.paper", "--port", "0", "--port-file", str(port_file), "--config", str(config)),
+            *("--dialect", dialect),
             COREQUOTE_AMM_PASSWORD=PASSWORD,
         )
         eventually(lambda: port_file.exists() or not self.process.running(), what="exchange listens")

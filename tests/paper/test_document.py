@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,7 @@ def port(home: Path) -> Iterator[int]:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{chosen}/health", timeout=5).close()
                 break
-            except urllib.error.URLError:
+            except OSError:  # refused while it starts, or slow
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
