@@ -34,7 +34,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint model race fuzz perf faults requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults scenarios requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -103,6 +103,10 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 	$(call campaign,tests/faults/campaign.py)
 	exec $(VENV_PYTHON) -m tests.faults.campaign $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') \
 	    $(if $(COUNT),--count '$(COUNT)') $(if $(filter-out 0,$(RESUME)),--resume)
+
+scenarios: venv ## quoting quality on seeded flows, judged, for 10 minutes (SEED=, ARGS='--resume --rivals --sweep --docs')
+	$(call campaign,tests/scenarios/__main__.py)
+	exec $(VENV_PYTHON) -m tests.scenarios $(if $(SEED),--seed '$(SEED)') $(ARGS)
 
 requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@test -n "$(UV)" || { echo "corequote: pinning needs uv on PATH" >&2; exit 1; }

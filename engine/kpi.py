@@ -68,6 +68,9 @@ class Tally(Struct, kw_only=True, omit_defaults=True):
     skew_bp_ns: int = 0
     skew_percent_ns: dict[int, int] = field(default_factory=dict)
     """Time by |q| in whole per cent, rounded down."""
+    exposure_shares_ns: int = 0
+    """|Y - N| over the same time, and the largest."""
+    exposure_shares_max: int = 0
 
     # orders
     requests: int = 0
@@ -264,8 +267,11 @@ class MarketKpis:
         stock = self.record.stock
         if stock is None:
             return
+        exposure = abs(stock.yes_volume - stock.no_volume)
+        tally.exposure_shares_ns += exposure * elapsed_ns
+        tally.exposure_shares_max = max(tally.exposure_shares_max, exposure)
         total = stock.yes_volume + stock.no_volume
-        skew_bp = _BP * abs(stock.yes_volume - stock.no_volume) // total if total else 0
+        skew_bp = _BP * exposure // total if total else 0
         tally.skew_ns += elapsed_ns
         tally.skew_bp_ns += skew_bp * elapsed_ns
         percent = skew_bp // 100

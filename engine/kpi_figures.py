@@ -72,6 +72,9 @@ class Figures(Struct, frozen=True, kw_only=True):
     """What 1000 traded shares cost, in cents; negative when they earned."""
     skew_mean: float | None
     skew_p95: float | None
+    exposure_mean: float | None
+    """``|Y - N|`` in shares, averaged over time; ``exposure_max`` the most it was for any time."""
+    exposure_max: int | None
     level_s: dict[str, float]
     gate_s: dict[str, float]
     gate_entries: dict[str, int]
@@ -121,6 +124,8 @@ def figures(tally: Tally) -> Figures:
         subsidy_per_1000=_ratio(-tally.pnl_cents * _PER_MILLE, tally.filled_shares) if valued else None,
         skew_mean=_ratio(tally.skew_bp_ns, tally.skew_ns * 10_000),
         skew_p95=_percentile(tally.skew_percent_ns, 95, 100, scale=0.01),
+        exposure_mean=_ratio(tally.exposure_shares_ns, tally.skew_ns),
+        exposure_max=tally.exposure_shares_max if tally.skew_ns else None,
         level_s=_seconds(tally.level_ns),
         gate_s=_seconds(tally.gate_ns),
         gate_entries=dict(sorted(tally.gate_entries.items())),

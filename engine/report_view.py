@@ -132,7 +132,7 @@ def _quotes(report: Quality) -> Table:
     table = _table(
         "quotes (cents, shares; averages over time)",
         *("active s", "presence", "ungated", "spread", "bid half", "ask half", "touch", *near),
-        *("|q| mean", "|q| p95"),
+        *("|q| mean", "|q| p95", "|Y-N| mean", "max"),
     )
     for head, shown in _rows(report):
         table.add_row(
@@ -147,6 +147,8 @@ def _quotes(report: Quality) -> Table:
             *(_number(shown.depth_near[reach], 0) for reach in DEPTH_CENTS),
             _number(shown.skew_mean, 3),
             _number(shown.skew_p95),
+            _number(shown.exposure_mean, 0),
+            "-" if shown.exposure_max is None else f"{shown.exposure_max:,}",
         )
     return table
 

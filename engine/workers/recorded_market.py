@@ -25,6 +25,7 @@ from engine.events import (
     ExecutionKind,
     Gate,
     Kill,
+    KillCause,
     LocalReject,
     MarketStatus,
     OrderKind,
@@ -129,7 +130,10 @@ class RecordedMarket:
             phase=Phase(state.phase).name,
             level=level.name,
             gates=tuple(gate.name or str(gate.value) for gate in gates),
-            kills=tuple(kill.name or str(kill.value) for kill in word & ~Kill.STOPPING),
+            kills=tuple(
+                kill.name or str(kill.value)
+                for kill in (*(word & ~Kill.STOPPING), *KillCause(state.kill_causes))
+            ),
             # an engine that is told to stop has left the market
             active=state.market_status == MarketStatus.ACTIVE and not word & Kill.STOPPING,
             two_sided=level in _TWO_SIDED,

@@ -27,6 +27,7 @@ class History:
     now: int = START
     marks: list[tuple[int, int]] = field(default_factory=list)
     fills: list[tuple[int, Fill]] = field(default_factory=list)
+    fill_marks: list[int] = field(default_factory=list)
     flows: list[tuple[int, int]] = field(default_factory=list)
     corrections: list[int] = field(default_factory=list)
     cash: int = 0
@@ -117,6 +118,7 @@ def tell(kpis: MarketKpis, history: History, kind: str, value: object) -> None:
         assert isinstance(value, Fill)
         kpis.fill(at_ns, value)
         history.fills.append((at_ns, value))
+        history.fill_marks.append(history.marks[-1][1])
         exposure_sold(value, history)
     elif kind == "flow":
         assert isinstance(value, int)
@@ -188,8 +190,8 @@ def check_money(total: Tally, history: History, first_mark: int) -> None:
     assert total.flows_cents == sum(cents for _, cents in history.flows)
     assert total.unexplained_cents == sum(history.corrections)
     assert total.capture_cents == sum(
-        (fill.price_cents - history.mark_at(at_ns)) * fill.quantity * (1 if fill.side == Side.ASK else -1)
-        for at_ns, fill in history.fills
+        (fill.price_cents - mark) * fill.quantity * (1 if fill.side == Side.ASK else -1)
+        for (_, fill), mark in zip(history.fills, history.fill_marks, strict=True)
     )
     assert total.identity_error_cents == 0
 
@@ -226,6 +228,9 @@ def check_times(total: Tally, history: History) -> None:
             for price, size in ladder.items()
             if abs(price - moment.mark) <= reach
         )
+    assert total.exposure_shares_ns == sum(
+        abs(moment.yes - moment.no) * (end - start) for start, end, moment in history.intervals
+    )
     assert total.skew_bp_ns == sum(
         10_000 * abs(moment.yes - moment.no) // (moment.yes + moment.no) * (end - start)
         for start, end, moment in history.intervals
