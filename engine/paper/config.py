@@ -102,6 +102,8 @@ class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Event bus (section 4): none, or kafka://HOST:PORT[,HOST:PORT...]."""
     snapshot_interval_ms: Annotated[int, msgspec.Meta(ge=100, le=3_600_000)] = 30_000
     """How often a book stream repeats its snapshot, milliseconds."""
+    connections_max: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    """How many connections are open at a time, streams included; one more is answered 503 and closed."""
     faults: bool = False
     """Whether the fault switches exist: PUT and GET /admin/faults."""
     password_hash_rounds: Annotated[int, msgspec.Meta(ge=4, le=16)] = 10

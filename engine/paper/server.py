@@ -23,7 +23,7 @@ import uvloop
 from engine.paper.app import build_app
 from engine.paper.commands import RegisterUser, SetPassword
 from engine.paper.config import OPERATOR_USERNAME, PaperConfig, Secrets, seed_markets
-from engine.paper.connection import JoiningHttpProtocol
+from engine.paper.connection import Admission, JoiningHttpProtocol, reserve_descriptors
 from engine.paper.desk import Desk
 from engine.paper.event_bus import EventBus, Publisher
 from engine.paper.exchange import Clock, Exchange
@@ -196,11 +196,19 @@ class PaperServer:
         )
         settlements = Settlements(exchange)
         desk = Desk(exchange, tokens, FixedWindows(time.time), self._config)
+        connections_max = self._config.connections_max
+        admission = Admission(
+            connections_max,
+            lambda: desk.dialect.unroutable(
+                503, f"{connections_max} connections are open, no more are taken"
+            ),
+        )
+        protocol = JoiningHttpProtocol if switches is None else FaultyHttpProtocol
         upgrade = partial(_upgrade, streams) if desk.dialect.serves_streams else "none"
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 build_app(desk, settlements, switches),
-                http=JoiningHttpProtocol if switches is None else FaultyHttpProtocol,
+                http=partial(protocol, admission=admission),  # type: ignore[arg-type]  # here too
                 ws=upgrade,  # type: ignore[arg-type]  # any factory of protocols will do
                 lifespan="off",
                 access_log=False,
@@ -235,9 +243,11 @@ def serve(
 
     Once connections are accepted, ``port_file`` (written whole or not at all) holds ``HOST:PORT`` and
     ``announce`` is called with one line that names the URL. Raises :class:`BindError` before anything starts,
-    :class:`DatabaseError` before anything is served, :class:`StoreLostError` when the database goes.
+    :class:`DatabaseError` before anything is served, :class:`StoreLostError` when the database goes,
+    ``ValueError`` if the process may not open ``connections_max`` connections.
     Events go to ``bus``; without one there are none.
     """
+    reserve_descriptors(config.connections_max)
     with open_socket(host, port) as listener, storage as database:
         server = PaperServer(config, secret, listener, database, bus)
 

@@ -46,7 +46,7 @@ class Settlements:
     async def _settle(self, market: Market) -> None:
         due_at = market.settle_due_at or self._exchange.now()
         # The loop's timers may fire a millisecond early.
-        while (left_s := (due_at - self._exchange.now()).total_seconds()) > 0:
+        while (left_s := (due_at - self._exchange.now()).total_seconds()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_s)
         while self._exchange.state.markets[market.id].status is MarketStatus.RESOLVED:
             try:
