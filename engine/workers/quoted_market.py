@@ -120,6 +120,7 @@ class QuotedMarket:
         self._replace_tokens = TokenBucket(config.quote.replace_rate_limit, clock.mono_ns)
         self._order_tokens = TokenBucket(order_rate_limit, clock.mono_ns)
         self._requote = True
+        self._look_due = True
         self._quoted: Basis | None = None
         self._oversold_syncs = 0  # reconciliations in a row that found more for sale than held
         self._supply_intent = 0
@@ -146,6 +147,7 @@ class QuotedMarket:
     def on_execution(self, record: Any, clock: Clock) -> None:
         """Applies one ``execution_record_t``. Answers to an older worker's intents concern nobody here."""
         kind = record.kind
+        self._look_due = True
         if kind == ExecutionKind.FILL:
             self._on_fill(record, clock)
         elif kind in (ExecutionKind.CANCELLED, ExecutionKind.FILLED):
@@ -404,7 +406,8 @@ class QuotedMarket:
             self._cycled_ns = clock.mono_ns
         if cycle or self._requote:
             self.kernel.compute(clock.unix_ms)
-        if cycle or self._requote or self.policy.is_due(clock):
+        if cycle or self._requote or self._look_due or self.policy.is_due(clock):
+            self._look_due = False
             self._look(clock, cycle=cycle)
         self._act(clock)
         if cycle:
