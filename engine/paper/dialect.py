@@ -81,10 +81,8 @@ class Shapes(msgspec.Struct, frozen=True, kw_only=True):
 class Dialect:
     """The contract: the normative one."""
 
-    name: ClassVar = DialectName.CONTRACT
     limits_rates: ClassVar[bool] = True
     serves_streams: ClassVar[bool] = True
-    publishes_events: ClassVar[bool] = True
     controls_amm: ClassVar[bool] = True
     """Whether /admin/amm/start and /admin/amm/stop exist."""
     envelopes_orders: ClassVar[bool] = True
@@ -204,10 +202,8 @@ class Dialect:
 class AsBuilt(Dialect):
     """What the running platform does instead."""
 
-    name = DialectName.AS_BUILT
     limits_rates = False
     serves_streams = False
-    publishes_events = False
     controls_amm = False
     envelopes_orders = False
     fee_rule = FeeRule.TAKER_UNLESS_BUYING_NO
