@@ -34,7 +34,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint model race fuzz perf faults scenarios requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults ambiguous scenarios requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -107,6 +107,10 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 scenarios: venv ## quoting quality on seeded flows, judged, for 10 minutes (SEED=, ARGS='--resume --rivals --sweep --docs')
 	$(call campaign,tests/scenarios/__main__.py)
 	exec $(VENV_PYTHON) -m tests.scenarios $(if $(SEED),--seed '$(SEED)') $(ARGS)
+
+ambiguous: venv ## 10,000 requests without an intelligible answer, explained by both journals (COUNT= SEED=)
+	$(call campaign,tests/faults/ambiguous.py)
+	exec $(VENV_PYTHON) -m tests.faults.ambiguous $(if $(COUNT),--count '$(COUNT)') $(if $(SEED),--seed '$(SEED)')
 
 requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@test -n "$(UV)" || { echo "corequote: pinning needs uv on PATH" >&2; exit 1; }

@@ -35,11 +35,21 @@ class Exchange:
         limits: str = "off",
         admins: Iterable[str] = ("operator", AMM),
         dialect: str = "contract",
+        markets: Iterable[str] = (),
+        faults: bool = False,
     ) -> None:
+        """``markets``: ids of the markets to open; none = the three seed markets. ``faults``: switches on."""
         port_file = folder / "exchange.port"
         config = folder / "exchange.toml"
         names = ", ".join(f'"{name}"' for name in admins)
-        config.write_text(f'limits = "{limits}"\npassword_hash_rounds = 4\nadmin_users = [{names}]\n')
+        document = f'limits = "{limits}"\npassword_hash_rounds = 4\nadmin_users = [{names}]\n'
+        document += f"faults = {str(faults).lower()}\n"
+        for market_id in markets:
+            document += (
+                f'[[markets]]\nid = "{market_id}"\ntitle = "{market_id}"\n'
+                "trading_end_at = 2099-01-01T00:00:00Z\nresolution_date = 2099-01-01T00:00:00Z\n"
+            )
+        config.write_text(document)
         self.process = Process(
             folder,
             *("engine.paper", "--port", "0", "--port-file", str(port_file), "--config", str(config)),

@@ -161,6 +161,9 @@ class Account:
     def get(self, path: str) -> Any:
         return self._call("GET", path, None)
 
+    def put(self, path: str, body: Mapping[str, object]) -> Any:
+        return self._call("PUT", path, json.dumps(body).encode())
+
     def post(self, path: str, body: Mapping[str, object]) -> Any:
         return self._call("POST", path, json.dumps(body).encode())
 
