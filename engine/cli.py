@@ -13,7 +13,17 @@ from typing import Annotated
 
 import typer
 
-from engine import cli_config, config, kpi_file, report_view, rundir, status_view, supervisor, valkey
+from engine import (
+    cli_config,
+    cli_market,
+    config,
+    kpi_file,
+    report_view,
+    rundir,
+    status_view,
+    supervisor,
+    valkey,
+)
 from engine.arena import ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
 from engine.terminal import EXIT_NOT_RUNNING, RunDirOption, fail, print_line, the_run
@@ -28,6 +38,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(cli_config.app, name="config")
+app.command()(cli_market.kill)
+app.command()(cli_market.resume)
 
 
 @app.command()

@@ -172,6 +172,13 @@ class ProcessState(IntEnum):
     DEAD = lib.PROCESS_DEAD
 
 
+class SupervisorCounter(IntEnum):
+    """Indexes into the supervisor's counters."""
+
+    COMMAND_NUMBER = 0  # the last command taken up
+    RESUMED_NUMBER = 1  # the last resume that was done
+
+
 class GatewayCounter(IntEnum):
     """Indexes into the gateway's counters."""
 

@@ -4,6 +4,9 @@
     RUN/run.json      what tools need to know, 0600 (RunInfo)
     RUN/config.json   the configuration in force, 0600
     RUN/arena.sock    hands out a read-only descriptor of the arena (SCM_RIGHTS), 0600
+    RUN/admin.sock    the admin API of the control process, 0600
+    RUN/audit.jsonl   every administrative call
+    RUN/kills/        one file per market that somebody killed
     RUN/facts/        what each market must not forget, one file each (engine/facts.py)
     RUN/log/          one file per process
     RUN/intents/      what the gateway may have sent (engine/workers/intent_journal.py)
@@ -34,6 +37,7 @@ from msgspec import Struct
 from engine.arena import Arena
 
 ARENA_SOCKET: Final = "arena.sock"
+ADMIN_SOCKET: Final = "admin.sock"
 LOG_DIRECTORY: Final = "log"
 _LOCK_FILE: Final = "lock"
 _RUN_FILE: Final = "run.json"

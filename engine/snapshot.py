@@ -492,7 +492,8 @@ def quoter_state(payload: CData) -> QuoterState:
     )
 
 
-def _market(arena: Arena, slot: int) -> MarketView:
+def market_view(arena: Arena, slot: int) -> MarketView:
+    """One used market slot, copied. Raises ArenaError when its config slot cannot be read."""
     struct = arena.market(slot)
     header = ffi.new("state_header_t *")
     payload = ffi.new("quoter_state_t *")
@@ -533,7 +534,7 @@ def take(arena: Arena) -> Snapshot:
         unix_ns=time.time_ns(),
         kill_global=Kill(lib.cell_load(arena.kill_global())),
         processes=tuple(view for view in views if view is not None),
-        markets=tuple(_market(arena, slot) for slot in arena.used_markets()),
+        markets=tuple(market_view(arena, slot) for slot in arena.used_markets()),
     )
 
 

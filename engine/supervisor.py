@@ -30,9 +30,9 @@ import msgspec
 import psutil
 from msgspec import structs
 
-from engine import facts_restore, placement, rundir, valkey
+from engine import facts_restore, kill_files, placement, rundir, valkey
 from engine._native import ffi, lib
-from engine.arena import Arena, cell, padded, record_pass
+from engine.arena import Arena, CData, cell, padded, record_pass, unpadded
 from engine.backoff import (
     RestartHistory,
     RestartPolicy,
@@ -41,6 +41,7 @@ from engine.backoff import (
     restart_delay_ns,
 )
 from engine.config import EXIT_CONFIG, Config, ConfigError, market_json
+from engine.events import SupervisorCounter
 from engine.process_log import EventLog, LogFile
 from engine.workers.process import CONFIG_FILE
 
@@ -56,6 +57,8 @@ _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _TICK_NS: Final = 50 * _NS_PER_MS
 _KILL_WAIT_S: Final = 5.0
+_COMMANDS_MAX: Final = 16  # per pass
+_COMMAND_NS_MAX: Final = 5 * _NS_PER_S  # an older one has been given up by whoever sent it
 _VALKEY_READY_NS: Final = 10 * _NS_PER_S
 _VALKEY_POLL_S: Final = 0.005
 
@@ -167,6 +170,9 @@ class Supervisor:
 
         self.arena = self._make_arena()
         self._row = self.arena.process(lib.PROCESS_SUPERVISOR)
+        self._command_ring = self.arena.command_ring(lib.PROCESS_SUPERVISOR)
+        self._command_records = ffi.new("command_record_t[]", _COMMANDS_MAX)
+        self._kill_stamp = 0
         self.children = self._plan_children()
         self._by_kind = {kind: [c for c in self.children if c.kind == kind] for kind in STOP_ORDER}
 
@@ -292,6 +298,7 @@ class Supervisor:
         )
         self._last_pass_mono_ns = now_mono_ns
         work_count = self._take_signals(now_mono_ns)
+        work_count += self._raise_kill_files() + self._take_commands(now_mono_ns)
         for child in self.children:
             if child.state is ChildState.LIVE:
                 work_count += self._reap(child, now_mono_ns) or self._watch(child, watched_ns)
@@ -604,6 +611,62 @@ class Supervisor:
         """The gateway was told of the death by the worker's epoch, which stays; the bit may go."""
         for slot in self._markets_of(worker):
             lib.cell_clear(self.arena.kill_market(slot), lib.KILL_WORKER_DEAD)
+
+    # ---- kill and resume ----
+
+    def _raise_kill_files(self) -> int:
+        """Raises the kill word of every market that has a kill file, when the files have changed."""
+        stamp = kill_files.stamp(self.run_dir)
+        settled = time.time_ns() - stamp > _NS_PER_S  # a second change within one tick of the disk's clock
+        if stamp == self._kill_stamp and settled:
+            return 0
+        self._kill_stamp = stamp
+        slots = {market.id: slot for slot, market in enumerate(self.config.markets)}
+        raised = 0
+        for market_id, order in kill_files.read(self.run_dir).items():
+            if market_id not in slots:
+                continue
+            before = lib.cell_or(self.arena.kill_market(slots[market_id]), lib.KILL_ADMIN)
+            if not before & lib.KILL_ADMIN:
+                raised += 1
+                self._log.event("killed", market=market_id, by=order.by, reason=order.reason)
+        if raised:
+            self._ring(lib.PROCESS_GATEWAY)
+            self._ring_quoters()
+        return raised
+
+    def _take_commands(self, now_mono_ns: int) -> int:
+        """Resumes that the market's quoter has granted: the kill file goes, then the kill word's bits."""
+        records = self._command_records
+        count = int(lib.message_peek(self._command_ring, lib.COMMAND_RING_SLOTS, records, _COMMANDS_MAX))
+        for index in range(count):
+            command = records[index]
+            if command.kind == lib.COMMAND_RESUME and command.market_slot < len(self.config.markets):
+                self._resume(command, now_mono_ns)
+            self._count(SupervisorCounter.COMMAND_NUMBER, int(command.number))
+        if count:
+            lib.message_release(self._command_ring, count)
+        return count
+
+    def _resume(self, command: CData, now_mono_ns: int) -> None:
+        market_id = self.config.markets[command.market_slot].id
+        reason = unpadded(command.reason)
+        if now_mono_ns - command.mono_ns > _COMMAND_NS_MAX:
+            self._log.event("resume_too_late", market=market_id, reason=reason)
+            return
+        try:
+            kill_files.remove(self.run_dir, market_id)
+        except OSError as error:  # the market would be killed again at the next start: better to stay killed
+            self._log.event("not_resumed", market=market_id, error=str(error))
+            return
+        lib.cell_clear(self.arena.kill_market(command.market_slot), lib.KILL_ADMIN | lib.KILL_RISK)
+        self._count(SupervisorCounter.RESUMED_NUMBER, int(command.number))
+        self._log.event("resumed", market=market_id, reason=reason)
+        self._ring(lib.PROCESS_GATEWAY)
+        self._ring_quoters()
+
+    def _count(self, index: SupervisorCounter, value: int) -> None:
+        lib.cell_store(ffi.addressof(self._row.counters[index]), value)
 
     def _ring(self, row_index: int) -> None:
         bell = self._gateway_bell if row_index == lib.PROCESS_GATEWAY else -1

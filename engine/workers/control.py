@@ -20,8 +20,11 @@ import uvloop
 from engine._native import lib
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, restart_delay_ns
 from engine.config import EXIT_CONFIG
-from engine.workers import process
+from engine.workers import control_door, process
+from engine.workers.control_admin import Admin, build_app
+from engine.workers.control_commands import Commands
 from engine.workers.control_config import Overrides
+from engine.workers.control_oracle import OracleRelay
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink
 
@@ -34,17 +37,19 @@ _log: Final = structlog.get_logger()
 
 
 class Control:
-    """Hot reload, on one connection to Redis."""
+    """Hot reload and operators' oracle prices, on one connection to Redis, and the admin API."""
 
     def __init__(self, proc: WorkerProcess, address: RedisAddress) -> None:
         self._proc = proc
         self._address = address
         self._timeout_s = proc.config.redis.timeout_ms / 1000
         self._overrides = Overrides(proc)
+        self._oracles = OracleRelay(proc)
+        self._app = build_app(proc, Admin(proc, Commands(proc), self._overrides, address))
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
 
-    async def _follow_overrides(self) -> None:
+    async def _follow_redis(self) -> None:
         """Polls for as long as the process lives; a lost Redis is tried again, ever more slowly."""
         link: RedisLink | None = None
         streak = 0
@@ -54,6 +59,7 @@ class Control:
                 if link is None:
                     link = await RedisLink.connect(self._address, timeout_s=self._timeout_s)
                 await self._overrides.poll(link)
+                await self._oracles.poll(link)
                 streak = 0
                 delay_s = min(self._overrides.due_in_s(), _POLL_S_MAX)
             except RedisFaultError as error:
@@ -94,7 +100,8 @@ class Control:
             self._request_stop()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
-            tasks.create_task(self._follow_overrides())
+            tasks.create_task(self._follow_redis())
+            tasks.create_task(control_door.serve(self._app, self._proc.run_dir, self._stop))
             self._proc.set_state(lib.PROCESS_RUNNING)
             await self._stop.wait()
             self._proc.set_state(lib.PROCESS_STOPPING)

@@ -25,6 +25,7 @@ from engine._native import lib
 from engine.alerts import Alert, Severity
 from engine.arena import Arena
 from engine.config import ConfigError, MarketConfig, market_from_json, market_json
+from engine.config.edit import Edit, Edited, edited
 from engine.config.override import apply_override, parse_override
 from engine.config_state import STATE_FILE, OverridesState, Refused
 from engine.workers.process import WorkerProcess
@@ -110,6 +111,23 @@ class Overrides:
         """Seconds until a market is to be looked at."""
         due = min((market.due_mono_ns for market in self.markets.values()), default=1 << 62)
         return max(0.0, (due - time.monotonic_ns()) / 1e9)
+
+    async def change(self, link: RedisLink, market_id: str, edit: Edit) -> Edited:
+        """Writes an operator's change and takes it up at once. The link must be the caller's alone.
+
+        Raises ConfigError, with nothing written, or RedisFaultError.
+        """
+        market = self.markets[market_id]
+
+        def new_content(raw: Mapping[bytes, bytes]) -> Edited:
+            version, current = market.in_force()
+            now_ms = time.time_ns() // 1_000_000
+            return edited(raw, edit, base=market.base, in_force=current, applied=version, now_ms=now_ms)
+
+        result = await override_store.change(link, market_id, new_content)
+        self.look_now(market_id)
+        await self.poll(link)
+        return result
 
     def look_now(self, market_id: str) -> None:
         """The market's hash has just been changed: it is looked at with the next poll."""

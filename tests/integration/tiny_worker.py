@@ -1,7 +1,8 @@
 """A real worker process that does nothing but live: started, watched and stopped like any other.
 
 What it shall do at which start is read from ``RUN/script.json``: {name: [behaviour of life 1, ...]}; the
-last one holds for all later lives. Behaviours: run, crash, refuse, deaf (ignores SIGTERM), starting.
+last one holds for all later lives. Behaviours: run, crash, refuse, deaf (ignores SIGTERM), starting,
+stubborn (a quoter that refuses every resume because of SKEW; any other grants it).
 Each life and each end is one line in ``RUN/diary``.
 """
 
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 
-from engine._native import lib
+from engine._native import ffi, lib
 from engine.arena import check
 from engine.config import EXIT_CONFIG
 from engine.workers import process
@@ -50,10 +51,24 @@ def main() -> None:
     proc.record_cpu(core)
     while not proc.stopping:
         proc.beat(lib.mono_now_ns())
+        if row >= lib.PROCESS_QUOTER_FIRST:
+            answer_commands(proc, lib.KILL_CAUSE_SKEW if behaviour == "stubborn" else 0)
         time.sleep(0.02)
     proc.set_state(lib.PROCESS_STOPPING)
     killed = lib.cell_load(proc.arena.kill_global())
     note(f"stop kill={killed}")
+
+
+def answer_commands(proc: process.WorkerProcess, refused: int) -> None:
+    """A quoter's part of a resume: its answer is in the market's state row, under the command's number."""
+    ring = proc.arena.command_ring(proc.row_index)
+    command = ffi.new("command_record_t *")
+    while lib.message_peek(ring, lib.COMMAND_RING_SLOTS, command, 1):
+        state = ffi.new("quoter_state_t *", {"command_number": command.number, "command_refused": refused})
+        row = ffi.addressof(proc.arena.market(command.market_slot), "state")
+        size = ffi.sizeof("quoter_state_t")
+        check(lib.state_write(row, lib.STATE_KIND_QUOTER, 1, 0, time.time_ns(), state, size), "state row")
+        lib.message_release(ring, 1)
 
 
 def take_roles(proc: process.WorkerProcess, row: int) -> None:

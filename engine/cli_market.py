@@ -1,0 +1,112 @@
+"""``corequote kill`` and ``corequote resume``.
+
+Killing asks no process that may be gone: it writes the kill file, which the supervisor acts upon, and waits
+until the market's kill word is up. Resuming is the control process's to arrange.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from engine import admin_client, audit, kill_files, rundir
+from engine._native import lib
+from engine.arena import Arena, ArenaError
+from engine.config import EXIT_USAGE, ConfigError
+from engine.kill_files import KillOrder
+from engine.snapshot import live_orders
+from engine.terminal import EXIT_FAILED, EXIT_NOT_RUNNING, RunDirOption, fail, the_run
+
+_RAISED_S: Final = 3.0
+_PULLED_S: Final = 5.0
+_POLL_S: Final = 0.02
+
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; goes into the audit log.")]
+By = Annotated[str | None, typer.Option(metavar="NAME", help="Who; default: your login.")]
+
+
+def kill(
+    reason: Reason,
+    market: Annotated[str | None, typer.Argument(metavar="MARKET")] = None,
+    all_markets: Annotated[bool, typer.Option("--all", help="Every market of the run.")] = False,
+    by: By = None,
+    run_dir: RunDirOption = None,
+) -> None:
+    """Stop a market, or all: every order off, none sent until somebody resumes it, over any restart.
+
+    Exit codes: 0 stopped and no order live; 1 stopped, but an order may still be live, or nobody acted; 2
+    usage; 3 nothing runs.
+    """
+    if (market is None) != all_markets:
+        raise fail("name a MARKET, or say --all", EXIT_USAGE)
+    try:
+        kill_files.check_reason(reason)
+        chosen = the_run(run_dir)
+        arena = rundir.attach(chosen)
+    except ConfigError as error:
+        raise fail(error, EXIT_USAGE) from None
+    except (rundir.RunDirError, ArenaError) as error:
+        raise fail(error, EXIT_NOT_RUNNING) from None
+    known = {arena.market_id(slot): slot for slot in arena.used_markets()}
+    slots = known if market is None else {name: slot for name, slot in known.items() if name == market}
+    if not slots:
+        raise fail(f"no market {market!r} in this run", EXIT_USAGE)
+    who = getpass.getuser() if by is None else by
+    for name in slots:
+        order = KillOrder(market_id=name, reason=reason, by=who, unix_ms=time.time_ns() // 1_000_000)
+        try:
+            kill_files.write(chosen, order)
+            audit.append(chosen, "kill", by=who, outcome="done", market_id=name, reason=reason)
+        except OSError as error:
+            raise fail(f"{name}: {error}", EXIT_FAILED) from None
+    _await_killed(arena, slots)
+
+
+def _await_killed(arena: Arena, slots: dict[str, int]) -> None:
+    """Waits for the words, then for the orders; raises typer.Exit when either does not come."""
+
+    def raised(slot: int) -> bool:
+        return bool(lib.cell_load(arena.kill_market(slot)) & lib.KILL_ADMIN)
+
+    if not _until(lambda: all(map(raised, slots.values())), _RAISED_S):
+        raise fail("the kill files are written, but no supervisor has acted on them", EXIT_FAILED)
+    _until(lambda: not any(live_orders(arena, slot) for slot in slots.values()), _PULLED_S)
+    left = {name: len(live_orders(arena, slot)) for name, slot in slots.items()}
+    for name, count in left.items():
+        print(f"{name}: killed, {count} orders live")
+    if any(left.values()):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def resume(
+    market: Annotated[str, typer.Argument(metavar="MARKET")],
+    reason: Reason,
+    by: By = None,
+    run_dir: RunDirOption = None,
+) -> None:
+    """Let a killed market go on. Refused while a cause still holds: change the limit first, or with it.
+
+    Exit codes: 0 it goes on; 1 refused, or nobody answered; 2 usage; 3 nothing runs.
+    """
+    wish: dict[str, Any] = {"market_id": market, "reason": reason}
+    wish["by"] = getpass.getuser() if by is None else by
+    try:
+        answer = admin_client.call(the_run(run_dir), "POST", "/resume", wish)
+    except (rundir.RunDirError, admin_client.AdminError) as error:
+        raise fail(error, EXIT_NOT_RUNNING) from None
+    if answer.code:
+        raise fail(answer.message, EXIT_FAILED)
+    print(f"{market}: resumed")

@@ -1,0 +1,102 @@
+"""``RUN/kills/MARKET.json``: what keeps a market killed over every restart.
+
+Whoever kills a market writes the file first and syncs it to disk, then raises the market's kill word; the
+supervisor raises the word of every file it finds, at its start and whenever the directory changes. Only a
+resume removes one. The name alone kills: a file that cannot be read is as good as any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from engine.config import MARKET_ID_PATTERN, ConfigError
+
+_DIRECTORY: Final = "kills"
+_SUFFIX: Final = ".json"
+_TEXT_CHARACTERS_MAX: Final = 256
+
+
+class KillOrder(Struct, frozen=True, kw_only=True):
+    """Who killed a market, when and why."""
+
+    market_id: str
+    reason: str
+    by: str
+    unix_ms: int
+
+
+def check_reason(reason: str) -> None:
+    """A reason is one printable line that says something. Raises ConfigError."""
+    if not reason.strip() or len(reason) > _TEXT_CHARACTERS_MAX or not reason.isprintable():
+        raise ConfigError(
+            f"reason={reason[:32]!r}: must be one line of 1 to {_TEXT_CHARACTERS_MAX} characters"
+        )
+
+
+def write(run_dir: Path, order: KillOrder) -> None:
+    """Writes and syncs the file. Raises OSError."""
+    assert re.fullmatch(MARKET_ID_PATTERN, order.market_id)
+    directory = run_dir / _DIRECTORY
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = directory / f"{order.market_id}{_SUFFIX}"
+    draft = directory / f".{order.market_id}.{os.getpid()}"
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(order))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    _sync(directory)
+
+
+def remove(run_dir: Path, market_id: str) -> None:
+    """Removes the file, if there is one, and syncs that. Raises OSError."""
+    directory = run_dir / _DIRECTORY
+    try:
+        os.unlink(directory / f"{market_id}{_SUFFIX}")
+    except FileNotFoundError:
+        return
+    _sync(directory)
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def stamp(run_dir: Path) -> int:
+    """Changes whenever a file comes or goes; 0 = nothing was ever killed here."""
+    try:
+        return os.stat(run_dir / _DIRECTORY).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def read(run_dir: Path) -> dict[str, KillOrder]:
+    """Every market that has a file, by id."""
+    try:
+        names = os.listdir(run_dir / _DIRECTORY)
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for name in sorted(names):
+        market_id = name.removesuffix(_SUFFIX)
+        if name.startswith(".") or market_id == name:
+            continue
+        found[market_id] = _order(run_dir / _DIRECTORY / name, market_id)
+    return found
+
+
+def _order(path: Path, market_id: str) -> KillOrder:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=KillOrder)
+    except (OSError, msgspec.DecodeError) as error:
+        return KillOrder(market_id=market_id, reason=f"unreadable kill file: {error}", by="", unix_ms=0)
