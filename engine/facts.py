@@ -65,8 +65,10 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     spread_pnl_cents: Cents = 0
     inventory_pnl_cents: Cents = 0
     fees_paid_cents: Cents = 0
+    corrections_cents: Cents = 0
+    mark_cents: Annotated[int, Meta(ge=0, le=99)] = 0  # what the sums above are valued at
     budget_used_cents: Cents = 0
-    fair_price_cents: Annotated[int, Meta(ge=0, le=99)] = 0  # the mark of the sums above
+    fair_price_cents: Annotated[int, Meta(ge=0, le=99)] = 0
     lvr_cooldown_until_ms: Time = 0
     last_supply_ms: Time = 0
     inventory_version: Count = 0
@@ -77,7 +79,7 @@ _NUMBERS: Final = (
     *("started_at_ms", "phase_since_ms", "phase_volume", "rollback_until_ms", "posterior"),
     *("day_start_assets_cents", "net_flows_cents", "total_fills_today", "start_assets_cents", "flows_cents"),
     *("spread_pnl_cents", "inventory_pnl_cents", "fees_paid_cents", "budget_used_cents", "fair_price_cents"),
-    *("lvr_cooldown_until_ms", "last_supply_ms", "inventory_version"),
+    *("corrections_cents", "mark_cents", "lvr_cooldown_until_ms", "last_supply_ms", "inventory_version"),
 )
 
 

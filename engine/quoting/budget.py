@@ -87,6 +87,21 @@ def corrected(ledger: Ledger, before: Stock, after: Stock) -> Ledger:
     return structs.replace(ledger, corrections_cents=ledger.corrections_cents + change_cents)
 
 
+def reopened(ledger: Ledger, stock: Stock, fair_price_cents: int) -> Ledger:
+    """The ledger of a market that nobody carried for a while.
+
+    Whatever became of it meanwhile is neither spread nor inventory profit, but profit or loss it is. A ledger
+    without a mark or a start has only its day.
+    """
+    ledger = structs.replace(
+        ledger,
+        mark_cents=ledger.mark_cents or fair_price_cents,
+        start_assets_cents=ledger.start_assets_cents or ledger.day_start_assets_cents,
+    )
+    missing_cents = unexplained_cents(ledger, stock)
+    return structs.replace(ledger, corrections_cents=ledger.corrections_cents + missing_cents)
+
+
 def flowed(ledger: Ledger, amount_cents: int) -> Ledger:
     """An administrator's deposit (positive) or withdrawal: no profit and no loss."""
     return structs.replace(

@@ -93,6 +93,7 @@ class MarketPolicy:
         self._word: Final = arena.kill_market(slot)
         self.phase: PhaseState = policy_memory.phase(state, clock.unix_ms)
         self.ledger: Ledger | None = policy_memory.ledger(state)
+        self._reopened = self.ledger is not None  # it was a predecessor's
         self.causes = KillCause(state.kill_causes)
         self.defence = DefenceState()
         self.gates: GateState = policy_memory.gates(state, clock)
@@ -122,7 +123,7 @@ class MarketPolicy:
         self, *, side: Side, price_cents: int, shares: int, fee_cents: int, venue_unix_ms: int, clock: Clock
     ) -> None:
         """One own fill that is being booked."""
-        if self.ledger is not None:
+        if self.ledger is not None and not self._reopened:
             self.ledger = budget.filled(
                 self.ledger, side=side, price_cents=price_cents, shares=shares, fee_cents=fee_cents
             )
@@ -147,7 +148,7 @@ class MarketPolicy:
 
     def corrected(self, before: Stock, after: Stock) -> None:
         """Stock became what the venue says, without a trade."""
-        if self.ledger is not None:
+        if self.ledger is not None and not self._reopened:
             self.ledger = budget.corrected(self.ledger, before, after)
 
     # ---- one look ----------------------------------------------------------------------------
@@ -207,6 +208,9 @@ class MarketPolicy:
         day = budget.trading_day(clock.unix_ms, self.config.quote.day_reset_tz)
         if self.ledger is None:
             self.ledger = budget.opened(standing.stock, fair_price_cents=fair, day=day)
+        if self._reopened:
+            self._reopened = False
+            self.ledger = budget.reopened(self.ledger, standing.stock, fair)
         self.ledger = budget.marked(self.ledger, standing.stock, fair)
         if self.ledger.day != day:
             self.ledger = budget.new_day(self.ledger, standing.stock, day=day)

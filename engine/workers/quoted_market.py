@@ -269,7 +269,8 @@ class QuotedMarket:
         counters = self.row.counters
         self._answer = None
         if not counters.syncs:
-            self._first_stock(answer.stock)
+            self.stock = answer.stock
+            self._stock_changed()
         else:
             self._reconciled(answer.stock)
         counters.syncs += 1
@@ -282,14 +283,6 @@ class QuotedMarket:
             killed = bool(self.policy.causes)
             self._enter(LifecycleEvent.STARTED_KILLED if killed else LifecycleEvent.STARTED)
             _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.live))
-
-    def _first_stock(self, stock: Stock) -> None:
-        """What happened while nobody carried the market is neither spread nor inventory profit."""
-        before = self.row.stock_before
-        self.stock = stock
-        if before is not None:
-            self.policy.corrected(before, stock)
-        self._stock_changed()
 
     def _reconciled(self, venue: Stock) -> None:
         found = compare(self.stock, venue, self.config.quote)

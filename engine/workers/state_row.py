@@ -34,7 +34,6 @@ class StateRow:
         self._kernel = kernel
         self.counters: Any = ffi.new("quoter_state_t *")
         self._gates_since_ns = clock.mono_ns
-        self.stock_before: Stock | None = None  # a predecessor's, when there was one
         self._take_over(initial_price_cents, clock)
 
     def _take_over(self, initial_price_cents: int, clock: Clock) -> None:
@@ -48,14 +47,6 @@ class StateRow:
         if code != lib.RING_OK or header.kind != lib.STATE_KIND_QUOTER:
             ffi.memmove(state, bytes(ffi.sizeof("quoter_state_t")), ffi.sizeof("quoter_state_t"))
             state.started_at_ms = clock.unix_ms
-        elif state.syncs:
-            self.stock_before = Stock(
-                yes_volume=state.yes_volume,
-                no_volume=state.no_volume,
-                yes_cost_sum_cents=state.yes_cost_sum_cents,
-                no_cost_sum_cents=state.no_cost_sum_cents,
-                cash_cents=state.cash_cents + state.frozen_cents,
-            )
         native = self._kernel.native
         native.messages, native.deltas = state.book_messages, state.deltas
         native.trade_count, native.generations = state.trades, state.generations
