@@ -95,9 +95,8 @@ LIVELY: Final[dict[str, Any]] = {
 }
 """What the demo's quoting differs in from the defaults: limits that its own traffic would break."""
 RECORDED: Final[dict[str, Any]] = {
-    # a match jumps with every goal and ends at 1 or 99: its demo shows quoting to the end, not the stop
-    "extreme_price_kill": 1,
-    "extreme_price_halt": 5,
+    # a match jumps with every point and ends at 1 or 99, sped up within minutes: no legal limit lets it pass,
+    # so its demo does without those two kills (spared_kills) and shows quoting to the end
     "inventory_hard_limit": 0.99,
     "max_loss_daily_cents": 250_000,
     "min_asset_floor_cents": 0,
@@ -227,7 +226,11 @@ def engine_config(plan: Plan, url: str) -> str:
             "venue": {"url": url, "username": AMM_USERNAME},
             "quote": LIVELY if plan.feed is None else LIVELY | RECORDED,
             "markets": [
-                {"id": market.id, "quote": {"initial_price_cents": market.initial_price_cents}}
+                {
+                    "id": market.id,
+                    "spared_kills": [] if plan.feed is None else ["PRICE_JUMP", "EXTREME_PRICE"],
+                    "quote": {"initial_price_cents": market.initial_price_cents},
+                }
                 for market in plan.markets
             ],
         }

@@ -10,7 +10,7 @@ import re
 import tomllib
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field, structs
@@ -68,6 +68,8 @@ class MarketConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     wait: Wait | None = None  # how its quoter waits; None = engine.wait
     quote: QuoteConfig = QuoteConfig()
     oracle: OracleConfig | None = None  # another price of the same event; None = no oracle, no oracle checks
+    # price kills that this market does without: for a recording that is played to its end, never for money
+    spared_kills: tuple[Literal["PRICE_JUMP", "EXTREME_PRICE"], ...] = ()
     origins: Origins = Origins()  # filled in by the layers, never by a file
     override: AppliedOverride | None = None
 

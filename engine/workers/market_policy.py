@@ -4,9 +4,7 @@ Every rule is pure and lives in ``engine/quoting``; here they are fed with what 
 of the specification, and their results become the kernel's inputs. What survives a restart is read back from
 the state row.
 
-Reads: feed row, gateway's counters, kill words. Writes: kernel inputs; its market's kill word: it raises
-RISK, and it is the one who lowers RISK and ADMIN of its own market, when it grants a resume, because it alone
-knows which causes hold.
+Reads: feed row, gateway's counters, kill words. Writes: kernel inputs; raises RISK in its market's kill word.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from engine.events import (
     DefenseLevel,
     Gate,
     GatewayCounter,
-    Kill,
     KillCause,
     Lifecycle,
     MarketStatus,
@@ -106,6 +103,7 @@ class MarketPolicy:
         self._calls = CallWindow()
         self._trades_seen = kernel.tape.count
         self._near = KillCause(0)
+        self._admin_granted = False  # a resume was granted, and ADMIN is still to be lowered
         self._killed_word = -1
         self._seen_fair = -1
         inputs = kernel.inputs
@@ -366,11 +364,17 @@ class MarketPolicy:
         """Causes that hold by the values of now, latched or not."""
         quote, kernel = self.config.quote, self._kernel
         found = KillCause(0)
-        if lib.cell_load(self._word) & lib.KILL_ADMIN:
+        admin = bool(lib.cell_load(self._word) & lib.KILL_ADMIN)
+        self._admin_granted &= admin
+        if admin and not self._admin_granted:
             found |= KillCause.ADMIN
         if standing.lifecycle not in (Lifecycle.RUNNING, Lifecycle.EMERGENCY):
             return found
-        return found | kills.causes(
+        # a price alone never kills a market whose configuration says so: a recording that runs to its end
+        spared = KillCause(0)
+        for name in self.config.spared_kills:
+            spared |= KillCause[name]
+        return found | ~spared & kills.causes(
             KillEvidence(
                 yes_volume=standing.stock.yes_volume,
                 no_volume=standing.stock.no_volume,
@@ -424,7 +428,8 @@ class MarketPolicy:
     def resume(self, clock: Clock, standing: Standing, *, reason: str) -> KillCause:
         """Opens the kill switch unless a cause still holds; those that do, or none.
 
-        After a loss the market starts wide (D3). The next look escalates at once where values ask for it.
+        After a loss the market starts wide (D3). The next look escalates at once where values ask for it. The
+        kill word stays up, and with it a gate, until the supervisor lowers it.
         """
         refused = self.holding(clock, standing) & ~KillCause.ADMIN
         if lib.cell_load(self._global_word) & lib.KILL_ADMIN:
@@ -446,7 +451,7 @@ class MarketPolicy:
         self.causes = KillCause(0)
         self.defence = defence.resumed(self.defence)
         self.gates = gates.without_timers(self.gates)
-        lib.cell_clear(self._word, Kill.RISK | Kill.ADMIN)
+        self._admin_granted = True
         return KillCause(0)
 
     # ---- for the others ----------------------------------------------------------------------

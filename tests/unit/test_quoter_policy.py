@@ -86,6 +86,15 @@ def reload(venue: Venue, version: int, **quote: Any) -> None:
     venue.arena.write_config(SLOT, version, configuration.market_json(changed))
 
 
+def resume(venue: Venue, number: int = 1) -> None:
+    """A person asks, the quoter grants, the supervisor lowers the word."""
+    command(venue, number, lib.COMMAND_RESUME)
+    sent = venue.run(0.1)
+    assert [intent.kind for intent in sent] == [OrderKind.SYNC], "the venue's word before any order"
+    assert (row(venue).command_number, row(venue).command_refused, row(venue).kill_switch) == (number, 0, 0)
+    lib.cell_clear(venue.arena.kill_market(SLOT), lib.KILL_RISK | lib.KILL_ADMIN)
+
+
 def row(venue: Venue) -> Any:
     return market(venue).row.counters
 
@@ -245,16 +254,15 @@ def test_a_resume_is_refused_while_the_cause_holds(tmp_path: Path, next_day: boo
     if next_day:
         venue.run(DAY_MS / 1_000)
         assert (row(venue).daily_pnl_cents, row(venue).kill_switch) == (0, 1)
-    command(venue, 7, lib.COMMAND_RESUME)
-    sent = venue.run(1.0)
-    assert row(venue).command_number == 7
     if not next_day:
+        command(venue, 7, lib.COMMAND_RESUME)
+        sent = venue.run(1.0)
+        assert row(venue).command_number == 7
         assert KillCause(row(venue).command_refused) == KillCause.DAILY_LOSS
         assert (row(venue).lifecycle, venue.arena.killed(SLOT)) == (Lifecycle.EMERGENCY, lib.KILL_RISK)
         assert sent == []
         return
-    assert (row(venue).command_refused, venue.arena.killed(SLOT)) == (0, 0)
-    assert [intent.kind for intent in sent] == [OrderKind.SYNC], "the venue's word before any order"
+    resume(venue)
     venue.snapshot({45: 300, 44: 300}, {55: 300, 56: 300})
     venue.sync(cash=190_000)
     placed = venue.run()
@@ -268,9 +276,8 @@ def test_a_resume_with_a_higher_limit_in_the_same_request_is_granted(tmp_path: P
     venue.run(1.0)
     gone(venue)
     reload(venue, 2, max_loss_daily_cents=100_000)
-    command(venue, 1, lib.COMMAND_RESUME)
-    venue.run(0.1)
-    assert (row(venue).command_refused, row(venue).kill_switch) == (0, 0)
+    resume(venue)
+    assert row(venue).config_version == 2
 
 
 def test_row21_suspended_kills_and_active_resumes(tmp_path: Path) -> None:
@@ -296,21 +303,17 @@ def test_halted_needs_a_person(tmp_path: Path) -> None:
     venue.answer(ExecutionKind.MARKET_STATUS, code=MarketStatus.ACTIVE)
     assert venue.run(10.0) == []
     assert KillCause(row(venue).kill_causes) == KillCause.MARKET_HALTED
-    command(venue, 1, lib.COMMAND_RESUME)
-    venue.run(0.1)
-    assert row(venue).kill_switch == 0
+    resume(venue)
 
 
-def test_a_persons_kill_is_latched_although_its_bit_is_lowered(tmp_path: Path) -> None:
+def test_a_persons_kill_is_latched_until_a_resume_although_its_bit_stays_a_while(tmp_path: Path) -> None:
     venue = started(tmp_path)
     lib.cell_or(venue.arena.kill_market(SLOT), lib.KILL_ADMIN)
     assert [intent.kind for intent in venue.run(1.0)] == [OrderKind.BATCH_CANCEL]
     gone(venue)
-    lib.cell_clear(venue.arena.kill_market(SLOT), lib.KILL_ADMIN)
     assert venue.run(10.0) == []
     assert KillCause(row(venue).kill_causes) == KillCause.ADMIN
-    command(venue, 1, lib.COMMAND_RESUME)
-    assert [intent.kind for intent in venue.run(0.1)] == [OrderKind.SYNC]
+    resume(venue)
 
 
 def test_an_order_that_is_not_ours_kills(tmp_path: Path) -> None:
