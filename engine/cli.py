@@ -17,6 +17,8 @@ from engine import (
     cli_config,
     cli_market,
     config,
+    config_view,
+    explain_view,
     kpi_file,
     report_view,
     rundir,
@@ -99,6 +101,28 @@ def status(
         sys.stdout.buffer.write(status_view.as_json(report) + b"\n")
     else:
         status_view.show(report)
+
+
+@app.command()
+def explain(
+    market: Annotated[str, typer.Argument(metavar="MARKET", help="The market's id.")],
+    run_dir: RunDirOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, as one JSON document.")] = False,
+) -> None:
+    """Show why a market quotes what it quotes: every step from inputs to prices, with its section.
+
+    Exit codes: 0 shown; 2 no such market, or several engines run; 3 nothing runs.
+    """
+    try:
+        explanation = explain_view.collect(the_run(run_dir), market)
+    except (rundir.RunDirError, ArenaError) as error:
+        raise fail(error, EXIT_NOT_RUNNING) from None
+    except config_view.UnknownMarketError as error:
+        raise fail(error, EXIT_USAGE) from None
+    if as_json:
+        sys.stdout.buffer.write(explain_view.as_json(explanation) + b"\n")
+    else:
+        explain_view.show(explanation)
 
 
 @app.command()

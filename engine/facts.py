@@ -201,12 +201,16 @@ def read(run_dir: Path, market_id: str) -> Facts | None:
 
 
 def from_redis(market_id: str, engine: Mapping[bytes, bytes], state: Mapping[bytes, bytes]) -> Facts | None:
-    """What ``amm:engine`` and ``amm:state`` say of these facts; None without them. Raises FactsError."""
+    """What ``amm:engine`` and ``amm:state`` say of these facts; None without them. Raises FactsError.
+
+    Where profit came from is not in Redis: its account begins anew at what the market was worth last.
+    """
     if not engine.get(b"started_at_ms"):
         return None
     texts = {name.decode(): value.decode(errors="replace") for name, value in {**state, **engine}.items()}
     try:
         log = msgspec.json.decode(texts.get("phase_log") or "[]", type=list[PhaseLogEntry])
+        day_start, flows = int(texts.get("day_start_assets", "0")), int(texts.get("net_flows", "0"))
         document = {
             "market_id": market_id,
             "started_at_ms": int(texts["started_at_ms"]),
@@ -216,8 +220,11 @@ def from_redis(market_id: str, engine: Mapping[bytes, bytes], state: Mapping[byt
             "phase_log": msgspec.to_builtins(log),
             "posterior": float(texts.get("posterior_cents", "0")),
             "day": texts.get("day", ""),
-            "day_start_assets_cents": int(texts.get("day_start_assets", "0")),
-            "net_flows_cents": int(texts.get("net_flows", "0")),
+            "day_start_assets_cents": day_start,
+            "net_flows_cents": flows,
+            "start_assets_cents": day_start + flows + int(texts.get("daily_pnl_cents", "0")),
+            "mark_cents": int(texts.get("fair_price_cents", "0")),
+            "fair_price_cents": int(texts.get("fair_price_cents", "0")),
             "total_fills_today": int(texts.get("total_fills_today", "0")),
             "inventory_version": int(texts.get("inv_version", "0")),
         }

@@ -105,21 +105,22 @@ def _latency(histogram: Histogram) -> str:
 def _market_cells(market: MarketView) -> list[str]:
     """What the quoter says of its market (dashes until it has said something), and what holds it back."""
     state = market.state
-    stops = (
-        " ".join(filter(None, (_flag_names(state.gates) if state else "", _flag_names(market.kill)))) or "-"
-    )
     if state is None:
-        return [*["-"] * 8, stops]
+        return [*["-"] * 9, _flag_names(market.kill) or "-"]
+    stops = " ".join(
+        filter(None, (_flag_names(flags) for flags in (state.gates, market.kill, state.kill_causes)))
+    )
     return [
         state.lifecycle.name.lower(),
         state.phase.name.lower(),
+        state.defense.name.lower(),
         str(state.fair_price_cents or "-"),
         f"{state.touch_bid_cents or '-'}/{state.touch_ask_cents or '-'}",
         str(state.live_orders),
         str(state.fills),
         f"{state.yes_volume}/{state.no_volume}",
         _dollars(state.daily_pnl_cents),
-        stops,
+        stops or "-",
     ]
 
 
@@ -130,11 +131,11 @@ def _flag_names(flags: object) -> str:
 
 def _market_table(status: Status) -> Table:
     table = Table(box=None, pad_edge=False)
-    for name in ("market", "lifecycle", "phase"):
+    for name in ("market", "lifecycle", "phase", "defence"):
         table.add_column(name)
     for name in ("fair", "bid/ask", "live", "fills", "YES/NO", "PnL today"):
         table.add_column(name, justify="right")
-    table.add_column("gates, kills")
+    table.add_column("gates, kills, causes")
     for name in ("book msgs", "tick-to-quote p50/p99 µs"):
         table.add_column(name, justify="right")
     for market in status.arena.markets:

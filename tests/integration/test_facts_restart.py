@@ -65,7 +65,7 @@ def test_the_last_facts_are_written_at_an_orderly_stop(rig: WorkerRig) -> None:
 def test_redis_is_asked_where_the_file_is_missing(rig: WorkerRig, server: Server) -> None:
     server.start()
     for slot in range(2):
-        write_state(rig.arena, slot, **{**ROW, "last_requote_ms": 1, "phase_volume": 412})
+        write_state(rig.arena, slot, **{**ROW, "last_requote_ms": 1, "fair_price_cents": 53})
     process = rig.start("writer", WRITER)
     until(lambda: server.client.hgetall("amm:engine:MKT-B"), "both hashes")
     until(lambda: facts.read(rig.run_dir, "MKT-B"), "both files")

@@ -40,7 +40,8 @@ ROW: dict[str, Any] = {
     "inventory_pnl_cents": -60_000,
     "fees_paid_cents": 44,
     "budget_used_cents": 51_000,
-    "fair_price_cents": 53,
+    "corrections_cents": -3,
+    "mark_cents": 53,
     "lvr_cooldown_until_ms": NOW_MS + 5_000,
     "last_supply_ms": NOW_MS + 2,
     "inventory_version": 977,
@@ -82,14 +83,16 @@ def test_what_a_row_says_comes_back_whole(tmp_path: Path) -> None:
 
 def test_a_restored_row_is_not_published_as_current() -> None:
     arena = make_arena("MKT-A")
-    facts.restore(arena, 0, Facts(market_id="MKT-A", started_at_ms=1, fair_price_cents=50))
+    facts.restore(arena, 0, Facts(market_id="MKT-A", started_at_ms=1, mark_cents=50))
     _, state = row(arena)
     assert redis_rows.inventory_fields(state, 10**18) is None
     assert redis_rows.state_fields(state) is None
 
 
 def test_redis_holds_what_the_file_would() -> None:
-    state = ffi.new("quoter_state_t *", {**ROW, "last_requote_ms": 1})
+    state = ffi.new(
+        "quoter_state_t *", {**ROW, "last_requote_ms": 1, "fair_price_cents": 53, "daily_pnl_cents": -421}
+    )
     engine = redis_rows.engine_fields(state, ffi.new("account_state_t *"))
     shown = redis_rows.state_fields(state)
     assert engine is not None
@@ -102,9 +105,11 @@ def test_redis_holds_what_the_file_would() -> None:
     whole = facts.from_state("MKT-A", state)
     assert told is not None
     assert whole is not None
+    assert told.start_assets_cents == ROW["day_start_assets_cents"] + ROW["net_flows_cents"] - 421
+    assert told.mark_cents == 53
     only_on_disk = {
         *("phase_volume", "rollback_until_ms", "start_assets_cents", "flows_cents", "spread_pnl_cents"),
-        *("inventory_pnl_cents", "fees_paid_cents", "budget_used_cents", "fair_price_cents"),
+        *("inventory_pnl_cents", "fees_paid_cents", "budget_used_cents", "corrections_cents", "mark_cents"),
         *("lvr_cooldown_until_ms", "last_supply_ms"),
     }
     for name in set(Facts.__struct_fields__) - only_on_disk:
