@@ -117,6 +117,16 @@ class Channel(ABC):
             progress[0] = first + step
         return parts([*marks, now()], count)
 
+    def receive_paced(self, count: int) -> Samples:
+        """Receives numbers that are times, each as soon as it is there: how old each was then."""
+        receive = self.receiver()
+        samples = np.empty(count)
+        for i in range(count):
+            while (sent := receive()) < 0:
+                pass
+            samples[i] = now() - sent
+        return samples
+
 
 def parts(marks: list[int], count: int) -> Samples:
     """ns per message between marks that are ``count // PARTS`` messages apart."""
@@ -192,6 +202,16 @@ class OurRing(ArenaChannel):
                 assert event[0] == number
             progress[0] = first + CHECK_EVERY
         return parts([*marks, now()], count)
+
+    def receive_paced(self, count: int) -> Samples:
+        read, event = lib.broadcast_next, ffi.new("uint64_t[]", WORDS)
+        reader = self.reader(event, 1)
+        samples = np.empty(count)
+        for i in range(count):
+            while not read(reader):
+                pass
+            samples[i] = now() - event[0]
+        return samples
 
 
 class OurRingBatched(OurRing):
@@ -311,11 +331,25 @@ class PurePythonRing(ArenaChannel):
             progress[0] = first + CHECK_EVERY
         return parts([*marks, now()], count)
 
+    def receive_paced(self, count: int) -> Samples:
+        words, first_word = self.words, self.first_word
+        event = memoryview(bytearray(8 * WORDS)).cast("Q")
+        samples = np.empty(count)
+        for number in range(count):
+            at = first_word + (number & MASK) * 8
+            while (sequence := words[at]) != number + 1:
+                assert sequence & ~(1 << 63) <= number + 1, "lapped"
+            event[:] = words[at + 1 : at + 8]
+            assert words[at] == number + 1, "lapped"
+            samples[number] = now() - event[0]
+        return samples
+
 
 class YieldingRing(OurRing):
     """The receiver gives its core away between two looks."""
 
     who = "corequote, receiver yields"
+    receive_paced = Channel.receive_paced
 
     def receiver(self) -> Callable[[], int]:
         look, give_way = super().receiver(), os.sched_yield
@@ -332,6 +366,7 @@ class ParkedRing(OurRing):
     """The receiver sleeps on its bell, which the sender rings after each event."""
 
     who = "corequote, receiver parked"
+    receive_paced = Channel.receive_paced
     interval_ns = 200_000
     hops = 1_000
 
@@ -417,6 +452,19 @@ class Iceoryx(Channel):
 
         self._kept = node
         return receive
+
+    def receive_paced(self, count: int) -> Samples:
+        node, service = self._service()
+        receive = service.subscriber_builder().create().receive
+        word = ctypes.c_uint64.from_address
+        samples = np.empty(count)
+        for i in range(count):
+            while (sample := receive()) is None:
+                pass
+            samples[i] = now() - word(sample.payload_ptr).value
+            sample.delete()
+        del node
+        return samples
 
 
 class Pipe(Channel):
@@ -544,12 +592,7 @@ def latency(make: Callable[[], Channel]) -> Samples:
 
     child = in_child(channel, send_paced)
     with receiving():
-        receive = channel.receiver()
-        samples = np.empty(channel.hops)
-        for i in range(channel.hops):
-            while (sent := receive()) < 0:
-                pass
-            samples[i] = now() - sent
+        samples = channel.receive_paced(channel.hops)
     reap(child)
     return samples
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 from msgspec import Struct
 
 from engine._native import ffi, lib
+from engine.config import QuoteConfig
+from engine.config.override import FLAT_FIELDS, text_of
 from engine.events import Side
 from engine.quoting.inventory import AppliedTrades, leg_id
 from engine.workers import redis_rows
@@ -58,6 +60,12 @@ def _order() -> Any:
     return order
 
 
+def _config() -> int:
+    """The flat fields of ``amm:config`` with the specification's defaults."""
+    quote = QuoteConfig()
+    return sum(len(name) + len(text_of(getattr(quote, name))) for name in FLAT_FIELDS)
+
+
 def _bytes(fields: tuple[bytes, ...] | None) -> int:
     assert fields is not None, "there is nothing to publish"
     return sum(map(len, fields))
@@ -84,6 +92,7 @@ def sizes() -> list[Size]:
     found = (
         ("Redis, inventory hash", _bytes(redis_rows.inventory_fields(state, START_UNIX_MS * 1_000_000)), 200),
         ("Redis, state hash", _bytes(redis_rows.state_fields(state)), 300),
+        (f"Redis, the {len(FLAT_FIELDS)} fields of the configuration", _config(), 400),
         ("Redis, one order", _bytes(redis_rows.live_order(_order())), 200),
         ("strategy state of a market", ffi.offsetof("quoter_state_t", "book_messages"), 512),
         ("order book of a 99-tick market", int(lib.orderbook_bytes(TICKS)), 10 * 1024),

@@ -26,6 +26,7 @@ import numpy.typing as npt
 FLOOR_SLACK: Final = 1.15
 SWITCHES_PER_S_MAX: Final = 20.0
 ROUND_TRIES_MAX: Final = 40
+RUN_S_MAX: Final = 90.0
 
 Samples = npt.NDArray[np.float64]
 """Cost of one item, one entry per timed chunk of items."""
@@ -105,6 +106,7 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
     When the machine never grows quiet enough, the rows come from the quietest ``rounds`` of all that ran.
     """
     ran: list[tuple[float, tuple[int, float], list[Row]]] = []
+    deadline = time.monotonic() + RUN_S_MAX
     for _ in range(ROUND_TRIES_MAX):
         before = Weather.now()
         rows = [_row(contender.who, contender.window()) for contender in contenders]
@@ -115,7 +117,7 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
             for entry in ran
             if entry[0] <= fastest * FLOOR_SLACK and entry[1][0] == 0 and entry[1][1] <= SWITCHES_PER_S_MAX
         ]
-        if len(kept) >= rounds:
+        if len(kept) >= rounds or (len(ran) >= rounds and time.monotonic() > deadline):
             break
     if len(kept) < rounds:
         kept = sorted(ran, key=lambda entry: entry[:2])[:rounds]

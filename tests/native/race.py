@@ -6,7 +6,7 @@
    to fail a suite. An ordering that survives is not needed, or not tested: either is an error.
 3. ``stress_transport.c`` runs two threads under ThreadSanitizer, two threads and two processes under
    AddressSanitizer and UndefinedBehaviorSanitizer, and two processes as shipped. ``--long`` gives the last
-   one 60 s and asks for at least 10^8 whole reads.
+   one 60 s, and again until at least 10^8 payloads were read whole.
 
 The last line is ``mutants killed n/n``. Exit 0 when everything held, 1 otherwise, 2 when a tool is missing.
 """
@@ -35,6 +35,7 @@ MUTANT_BUDGETS: Final = (
 )  # most mutants die at once: all suites briefly, then all at length
 LONG_SECONDS: Final = 60
 LONG_READS_MIN: Final = 100_000_000
+LONG_RUNS_MAX: Final = 5  # on a busy machine one may not be enough
 
 SOURCES: Final = ("arena.c", "ring.c", "system.c")
 THREADS: Final = ("-pthread", "-DCOREQUOTE_LAYOUT_HASH=1")
@@ -127,9 +128,9 @@ def kill_all(model: Path, suites: Sequence[str], pool: Executor) -> tuple[int, i
 
 
 def stress(name: str, program: Path, mode: str, seconds: float, seed: int) -> int:
-    """Events read whole; 0 after a failure, which is printed."""
+    """Payloads read whole; 0 after a failure, which is printed."""
     result = run([program, mode, seconds, seed])
-    read = re.search(r"^read (\d+) events.*$", result.stdout, flags=re.MULTILINE)
+    read = re.search(r"^read (\d+) payloads.*$", result.stdout, flags=re.MULTILINE)
     if result.returncode != 0 or read is None:
         print(
             f"stress {name}, {mode}: FAILED with seed {seed}\n{result.stdout}{result.stderr[-8000:]}",
@@ -177,6 +178,10 @@ def main() -> int:
         seconds = LONG_SECONDS if arguments.long else arguments.seconds
         reads = stress("as shipped", shipped, "processes", seconds, arguments.seed)
         wanted = LONG_READS_MIN if arguments.long else 1
+        for again in range(1, LONG_RUNS_MAX):
+            if 0 < reads < wanted:
+                more = stress("as shipped", shipped, "processes", seconds, arguments.seed + again)
+                reads = reads + more if more else 0
         if reads < wanted:
             print(f"race: {reads:,} whole reads, at least {wanted:,} asked for", file=sys.stderr)
             held = False
