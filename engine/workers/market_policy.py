@@ -90,6 +90,7 @@ class MarketPolicy:
         self._word: Final = arena.kill_market(slot)
         self.phase: PhaseState = policy_memory.phase(state, clock.unix_ms)
         self.ledger: Ledger | None = policy_memory.ledger(state)
+        self._unlearned = not state.posterior  # no posterior of a predecessor's, and no oracle has spoken
         self._reopened = self.ledger is not None  # it was a predecessor's
         self.causes = KillCause(state.kill_causes)
         self.defence = DefenceState()
@@ -351,6 +352,11 @@ class MarketPolicy:
             "size_scale": self.scale.size,
             "anchor_cents": float(quote.initial_price_cents if anchor is None else anchor),
         }
+        if self._unlearned and anchor is not None:
+            # §3.3: the posterior starts at A, and A may be an oracle's that speaks only after the start
+            self._unlearned = False
+            if not self._kernel.trades.price_count:
+                self._kernel.trades.posterior_cents = float(anchor)
         changed = False
         for name, value in wanted.items():
             if getattr(inputs, name) != value:

@@ -379,3 +379,30 @@ def test_reducing_side_may_take(path: Twin | Kernel) -> None:
     moment = inputs(yes=1920, no=80, one_side=1, sides=SIDE_ASK)
     fair = path.reservation(params(), moment, 50, 3.0)
     assert path.ladder(params(), moment, fair, {60: 1}, {}).touch_ask == 40
+
+
+@pytest.mark.parametrize("anchor", [1, 2, 5, 6, 49, 50, 51, 94, 95, 98, 99])
+def test_row30_without_trades_the_fair_price_is_the_anchor(path: Twin | Kernel, anchor: int) -> None:
+    """No prior of 50 pulls it anywhere, however old the anchor is."""
+    for now_ms in (0, 1_800_000, 7_200_000):
+        moment = inputs(anchor_cents=float(anchor), now_ms=now_ms)
+        assert path.layers(params(), moment, float(anchor), {}, {}).fair_price_cents == anchor
+
+
+def test_row2_quotes_are_continuous_towards_the_end(path: Twin | Kernel) -> None:
+    """tau of 0 is a value, not "unset": no jump at h = 0, and nothing changes after it."""
+    reservations = [
+        path.reservation(params(), inputs(hours), 50, 3.0).reservation_cents
+        for hours in (1.0, 0.1, 0.01, 1 / 3600, 0)
+    ]
+    assert reservations == sorted(reservations)
+    assert reservations[-1] == 50.0
+    assert reservations[-2] == pytest.approx(50.0, abs=1e-3)
+    past = path.reservation(params(), replace(inputs(1), now_ms=3 * HOUR_MS), 50, 3.0)
+    assert (past.tau, past.reservation_cents) == (0.0, 50.0)
+
+
+def test_row11_shipped_defaults_quote_four_cents_and_five_levels(path: Twin | Kernel) -> None:
+    _, target = touches(path, params(), inputs(yes=500, no=500), 50, 3.0)
+    assert (target.touch_ask or 0) - (target.touch_bid or 0) == 4
+    assert min(len(target.bids), len(target.asks)) >= 3

@@ -31,7 +31,9 @@ class Venue:
         """Unless ``quote`` says otherwise: straight into STABILIZATION, and single fills trip no lock."""
         self.arena = Arena.create(market_slots=2, worker_slots=1)
         quote = {"exploration": {"min_volume": 0}, "lvr_velocity_threshold": 0.5, **quote}
-        market = configuration.parse({"markets": [{"id": "MKT-A", "quote": quote}]}, "test").markets[0]
+        oracle = {"oracle": quote.pop("oracle")} if "oracle" in quote else {}
+        document = {"markets": [{"id": "MKT-A", "quote": quote, **oracle}]}
+        market = configuration.parse(document, "test").markets[0]
         descriptor = self.arena.market(SLOT).descriptor
         ffi.memmove(descriptor.market_id, padded(market.id, lib.MARKET_ID_BYTES), lib.MARKET_ID_BYTES)
         lib.cell_store(cell(descriptor, "tick_count"), 101)
@@ -115,6 +117,13 @@ class Venue:
 
     def trade(self, price: int, size: int, aggressor: Side) -> None:
         self._event(kind=lib.BOOK_TRADE, side=aggressor, price_ticks=price, size_lots=size)
+
+    def oracle(self, price: int | None) -> None:
+        """The oracle's word; None = it failed."""
+        if price is None:
+            self._event(kind=lib.BOOK_ORACLE, status=lib.ORACLE_FAILED, price_ticks=lib.ORACLE_NO_PRICE)
+        else:
+            self._event(kind=lib.BOOK_ORACLE, status=lib.ORACLE_VALUE, price_ticks=price)
 
     def invalidate(self) -> None:
         self.generation += 1

@@ -49,6 +49,15 @@ def restarted(venue: Venue, tmp_path: Path) -> None:
     venue.quoter = venue.start(tmp_path)
 
 
+def settle(venue: Venue, seconds: float, cycles: int = 1) -> None:
+    """Lets time pass; the venue grants whatever is asked of it, each order in a slot of its own."""
+    for _ in range(cycles):
+        for intent in venue.run(seconds):
+            slot = next(slot for slot in range(64) if market(venue).orders.by_slot(slot) is None)
+            venue.acknowledge([intent], first_slot=slot)
+            venue.quoter.do_work(venue.clock)
+
+
 def gone(venue: Venue) -> None:
     """The venue confirms that everything is off the book."""
     for order in list(market(venue).live):
@@ -404,6 +413,81 @@ def test_split_funding_rests_all_four_kinds_at_once(tmp_path: Path) -> None:
     assert bid is not None
     assert ask is not None
     assert bid < ask
+
+
+# ---- oracle -------------------------------------------------------------------------------------
+
+
+def with_oracle(tmp_path: Path, **quote: Any) -> Venue:
+    return started(tmp_path, oracle={"source": "operator"}, **quote)
+
+
+def test_row1_no_price_is_two_sided_and_wide_until_the_first_refresh(tmp_path: Path) -> None:
+    """Failures in between are no values, and recovery ends the widening."""
+    venue = with_oracle(tmp_path)
+    assert (row(venue).defense, row(venue).multiplier) == (DefenseLevel.WIDEN, 3.0)
+    assert touch(venue, Side.BID) is not None
+    assert touch(venue, Side.ASK) is not None
+    venue.oracle(50)
+    settle(venue, 1.0, cycles=6)
+    assert row(venue).defense == DefenseLevel.NORMAL
+    for _ in range(31):
+        venue.oracle(None)
+        venue.run(1.0)
+    assert row(venue).defense == DefenseLevel.WIDEN, "the last value is older than 30 s"
+    assert row(venue).anchor == 50, "a failure is no price"
+    venue.oracle(51)
+    for _ in range(6):
+        venue.run(1.0)
+    assert (row(venue).defense, row(venue).anchor) == (DefenseLevel.NORMAL, 51)
+
+
+@pytest.mark.parametrize(("price", "pulled"), [(56, Side.ASK), (44, Side.BID)])
+def test_row25_a_jump_of_the_oracle_pulls_the_side_it_moved_toward(
+    tmp_path: Path, price: int, pulled: Side
+) -> None:
+    venue = with_oracle(tmp_path, oracle_deviation_cents=10)
+    venue.oracle(50)
+    settle(venue, 1.0)
+    venue.oracle(price)
+    settle(venue, 1.0, cycles=3)
+    assert market(venue).gates & Gate.ORACLE_GAP
+    assert touch(venue, pulled) is None
+    assert touch(venue, Side.BID if pulled == Side.ASK else Side.ASK) is not None
+    settle(venue, 29.0)
+    assert not market(venue).gates & Gate.ORACLE_GAP
+    settle(venue, 1.0, cycles=2)
+    assert touch(venue, pulled) is not None
+
+
+def test_row25_a_deviation_pulls_everything_until_thirty_calm_seconds(tmp_path: Path) -> None:
+    venue = with_oracle(tmp_path, anchor_initial_weight=0.0)
+    venue.oracle(50)
+    settle(venue, 1.0)
+    venue.oracle(54)
+    settle(venue, 1.0)
+    assert not market(venue).gates & Gate.ORACLE_DEVIATION
+    venue.oracle(58)
+    sent = venue.run(1.0)
+    assert OrderKind.BATCH_CANCEL in {intent.kind for intent in sent}
+    assert market(venue).gates & Gate.ORACLE_DEVIATION
+    gone(venue)
+    venue.oracle(54)
+    for _ in range(29):
+        venue.oracle(54)
+        assert venue.run(1.0) == []
+    venue.run(2.0)
+    assert not market(venue).gates & Gate.ORACLE_DEVIATION
+
+
+def test_row30_without_trades_the_fair_price_is_the_anchor(tmp_path: Path) -> None:
+    venue = Venue(tmp_path, oracle={"source": "operator"}, initial_price_cents=50)
+    venue.run()
+    venue.oracle(63)
+    venue.snapshot({}, {})
+    venue.sync()
+    venue.run(1.0)
+    assert (row(venue).fair_price_cents, row(venue).posterior) == (63, 63.0)
 
 
 # ---- configuration and explanation --------------------------------------------------------------
