@@ -8,5 +8,14 @@ EXIT_CONFIG: Final = 78  # EX_CONFIG
 EXIT_USAGE: Final = 2
 
 
+_LINE_CHARACTERS_MAX: Final = 2_000
+
+
 class ConfigError(Exception):
-    """The configuration is refused; the message is one line for a person."""
+    """The configuration is refused; the message is one printable line for a person, whatever was in it."""
+
+    def __init__(self, line: str) -> None:
+        shown = line[:_LINE_CHARACTERS_MAX]
+        super().__init__(
+            "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+        )

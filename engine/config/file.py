@@ -6,6 +6,7 @@ Errors are one line that says where, which key, which value and which rule; call
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from enum import Enum
@@ -23,6 +24,8 @@ from engine.config.rules import broken_rules
 from engine.config.sections import EngineConfig, RedisConfig, VenueConfig, Wait
 
 MARKET_ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
+
+_FILE_BYTES_MAX: Final = 16 << 20
 
 
 class Origins(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,16 +189,31 @@ def parse(document: dict[str, Any], where: str, *, warn: Warn = no_warning) -> C
     return config
 
 
+def _read(path: Path) -> bytes:
+    """The whole file as it stood at one moment. Raises OSError or ConfigError."""
+    with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        raw = file.read(_FILE_BYTES_MAX + 1)
+        after = os.fstat(file.fileno())
+    if len(raw) > _FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: is larger than {_FILE_BYTES_MAX} bytes")
+    if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+        raise ConfigError(f"{path}: was changed while it was read; try again")
+    return raw
+
+
 def load(path: Path, *, warn: Warn = no_warning) -> Config:
     """Reads and validates a TOML file. Raises ConfigError with one line."""
     try:
-        raw = path.read_bytes()
+        raw = _read(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     try:
         document = tomllib.loads(raw.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid TOML: nested too deeply") from None
     return parse(document, str(path), warn=warn)
 
 

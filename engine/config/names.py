@@ -54,13 +54,17 @@ def flat(table: Table, prefix: str = "") -> Table:
 
 
 def nested(values: Table) -> Table:
-    """Inverse of :func:`flat`."""
+    """Inverse of :func:`flat`. Raises ConfigError when a name is a value and a section at once."""
     table: Table = {}
     for name, value in values.items():
         *sections, key = name.split(".")
-        place = table
+        place: Any = table
         for section in sections:
             place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{section}: is a section, {name} lies in it")
+        if isinstance(place.get(key), dict):
+            raise ConfigError(f"{name}: is a section")
         place[key] = value
     return table
 
@@ -107,4 +111,8 @@ def canonical(table: Table, where: str, warn: Warn) -> Table:
             raise ConfigError(f"{where}: {declared} is given by two aliases")
         result[declared] = value
     # an empty section says nothing, yet it may be unknown: it stays for the decoder
-    return merged({key: {} for key, value in table.items() if value == {}}, nested(result))
+    try:
+        filled = nested(result)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from None
+    return merged({key: {} for key, value in table.items() if value == {}}, filled)

@@ -110,7 +110,7 @@ class Admin:
             edit = Edit(values=override_table(wish.config, "config"), by=wish.by)
             version = await self._change(wish.market_id, edit)
         try:
-            await self._commands.resume(wish.market_id, reason=wish.reason, by=wish.by)
+            await self._commands.resume(wish.market_id, reason=wish.reason)
         except CommandRefusedError as error:
             data = {"causes": names_of(error.causes)}
             raise RefusedError(409, 409, f"{wish.market_id}: not resumed: {error}", data) from None

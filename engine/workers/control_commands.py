@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from engine import kill_files
 from engine._native import ffi, lib
-from engine.alerts import Alert, Severity
 from engine.arena import cell, check, padded
 from engine.events import KillCause, SupervisorCounter
 from engine.kill_files import KillOrder
@@ -55,7 +54,10 @@ class Commands:
         return int(lib.PROCESS_QUOTER_FIRST) + self._proc.arena.market_worker(slot)
 
     def kill(self, market_id: str, *, reason: str, by: str) -> None:
-        """Stops a market until a person resumes it. Idempotent. Raises OSError; then the word is up still."""
+        """Stops a market until a person resumes it; its quoter raises the alert. Idempotent.
+
+        Raises OSError when the file cannot be written; the word is up all the same.
+        """
         slot = self.slots[market_id]
         order = KillOrder(market_id=market_id, reason=reason, by=by, unix_ms=time.time_ns() // 1_000_000)
         try:
@@ -64,24 +66,20 @@ class Commands:
             lib.cell_or(self._proc.arena.kill_market(slot), lib.KILL_ADMIN)
             self._proc.ring_bell(lib.PROCESS_GATEWAY)
             self._proc.ring_bell(self._quoter_row(slot))
-        self._proc.alert(
-            Alert.KILL_SWITCH, Severity.CRITICAL, market=market_id, causes="ADMIN", reason=reason, by=by
-        )
 
-    async def resume(self, market_id: str, *, reason: str, by: str) -> None:
+    async def resume(self, market_id: str, *, reason: str) -> None:
         """Lets a killed market go on. Raises CommandRefusedError or NoAnswerError."""
         slot = self.slots[market_id]
         async with self._lock:
-            await self._ask_quoter(market_id, slot, reason)
+            await self._ask_quoter(slot, reason)
             number = self._send(lib.PROCESS_SUPERVISOR, slot, reason)
             await self._until(
                 lambda: self._supervisor_count(SupervisorCounter.COMMAND_NUMBER) >= number, "supervisor"
             )
         if self._supervisor_count(SupervisorCounter.RESUMED_NUMBER) != number:
             raise CommandRefusedError("the kill file could not be removed: see the supervisor's log")
-        self._proc.alert(Alert.RESUMED, Severity.WARNING, market=market_id, reason=reason, by=by)
 
-    async def _ask_quoter(self, market_id: str, slot: int, reason: str) -> None:
+    async def _ask_quoter(self, slot: int, reason: str) -> None:
         row = self._proc.arena.process(self._quoter_row(slot))
         beat_ns = lib.mono_now_ns() - lib.cell_load(cell(row, "heartbeat_mono_ns"))
         if lib.cell_load(cell(row, "state")) != lib.PROCESS_RUNNING or beat_ns > _BEAT_NS_MAX:
@@ -98,9 +96,6 @@ class Commands:
         await self._until(answered, "quoter")
         causes = KillCause(int(state.command_refused))
         if causes:
-            self._proc.alert(
-                Alert.KILL_REFUSED_RESUME, Severity.WARNING, market=market_id, causes=names_of(causes)
-            )
             raise CommandRefusedError(f"still holds: {', '.join(names_of(causes))}", causes)
 
     def _send(self, row: int, slot: int, reason: str) -> int:

@@ -100,10 +100,10 @@ class Quoter:
     def _load_markets(self, clock: Clock) -> None:
         arena = self.proc.arena
         slots = [slot for slot in arena.used_markets() if arena.market_worker(slot) == self.worker]
-        venue = self.proc.config.venue
+        order_rate_limit = self.proc.config.venue.order_rate_limit
         # A market's share of the account's rate. With hundreds of markets the shares add up to more than the
         # whole; the gateway, which sees all orders, keeps the whole.
-        share = max(LIMIT_PER_MINUTE_MIN, venue.order_rate_limit // max(1, len(arena.used_markets())))
+        share = max(LIMIT_PER_MINUTE_MIN, order_rate_limit // max(1, len(arena.used_markets())))
         for slot in slots:
             version, payload = arena.config_bytes(slot)
             self._config_version = max(self._config_version, version)
@@ -125,7 +125,12 @@ class Quoter:
         wishes = {market.config.wait or default for market in self.markets.values()}
         self.strategy: Wait = next((wait for wait in _WAKEFUL_FIRST if wait in wishes), default)
         lib.quote_join(self._native, clock.mono_ns)
-        self._next_reconcile_ns = clock.mono_ns + venue.reconcile_interval_ms * 1_000_000
+        self._next_reconcile_ns = clock.mono_ns + self._reconcile_interval_ns()
+
+    def _reconcile_interval_ns(self) -> int:
+        """All markets of a worker go with the one that asks for it most often (§7.5)."""
+        wishes = [market.config.quote.reconciliation_interval_ms for market in self.markets.values()]
+        return min(self.proc.config.venue.reconcile_interval_ms, *wishes) * 1_000_000
 
     def _gateway_attached(self) -> int:
         return int(lib.cell_load(cell(self._gateway_row, "attached_epoch")))
@@ -237,7 +242,7 @@ class Quoter:
         self.proc.beat(clock.mono_ns)
         self.proc.record_cpu(lib.current_cpu())
         if clock.mono_ns >= self._next_reconcile_ns:
-            self._next_reconcile_ns = clock.mono_ns + self.proc.config.venue.reconcile_interval_ms * 1_000_000
+            self._next_reconcile_ns = clock.mono_ns + self._reconcile_interval_ns()
             for market in self.markets.values():
                 market.reconcile()
         starting = any(not market.synced for market in self.markets.values())
