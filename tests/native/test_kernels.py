@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.native.compile import SANITIZED, build, missing
+from tests.native.compile import CFLAGS, NATIVE, SANITIZED, build, missing
 
 KERNELS = ("orderbook.c", "quote.c")
 OPERATIONS = int(os.environ.get("COREQUOTE_STRESS_OPERATIONS", "5000000"))
@@ -46,3 +48,56 @@ def test_nothing_is_allocated_after_init(tmp_path: Path) -> None:
     allocates_once = run(program, 0)
     assert allocates_once.returncode == -6, "the seal itself must hold"
     assert "is_sealed" in allocates_once.stderr
+
+
+ALLOCATORS = {
+    "malloc",
+    "calloc",
+    "realloc",
+    "reallocarray",
+    "free",
+    "posix_memalign",
+    "aligned_alloc",
+    "strdup",
+}
+
+
+def test_no_native_source_can_allocate(tmp_path: Path) -> None:
+    """What no object file calls, no call of it does: transport and feed included."""
+    if reason := missing("gcc"):
+        pytest.skip(reason)
+    sources = sorted(NATIVE.glob("*.c"))
+    assert len(sources) > 5
+    for source in sources:
+        compiled = tmp_path / f"{source.stem}.o"
+        command = [
+            "gcc",
+            *CFLAGS,
+            "-fno-builtin",
+            "-DCOREQUOTE_LAYOUT_HASH=0",
+            f"-I{NATIVE}",
+            "-c",
+            str(source),
+        ]
+        subprocess.run([*command, "-o", str(compiled)], check=True)
+        listed = subprocess.run(
+            ["nm", "-u", str(compiled)], capture_output=True, text=True, check=True
+        ).stdout
+        called = {line.split()[-1] for line in listed.splitlines() if line.split()}
+        assert not called & ALLOCATORS, f"{source.name} calls {sorted(called & ALLOCATORS)}"
+
+
+def test_assertions_are_on_in_the_extension_that_is_shipped() -> None:
+    """A book that nobody initialised ends the process instead of being read."""
+    program = (
+        "import faulthandler, resource; faulthandler.disable()\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "from engine._native import ffi, lib\n"
+        "memory = ffi.new('int64_t[]', lib.orderbook_bytes(101) // 8)\n"
+        "lib.orderbook_best(ffi.cast('orderbook_t *', memory), lib.ORDERBOOK_TOTAL, lib.ORDERBOOK_BID)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=NATIVE.parent
+    )
+    assert result.returncode == -signal.SIGABRT, result.stderr
+    assert "assert" in result.stderr.lower()

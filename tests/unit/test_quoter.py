@@ -518,3 +518,17 @@ def test_a_process_waits_as_wakefully_as_any_of_its_markets_wants(
         parent_pid=os.getpid(),
     )
     assert Quoter(proc, Clock(mono_ns=START_NS, unix_ms=START_MS)).strategy == expected
+
+
+@pytest.mark.parametrize("tick_count", [51, 99, 1_001])
+def test_an_image_of_another_grid_is_no_book_to_quote_on(quoting: Venue, tick_count: int) -> None:
+    """A new generation on a grid that this market was not set up for: everything is pulled."""
+    levels = ffi.new("int64_t[]", 2 * tick_count)
+    header = ffi.new("image_header_t *", {"tick_count": tick_count, "valid": 1, "generation": 9})
+    header.ring_position = lib.broadcast_position(quoting.book_ring) + 1
+    check(lib.image_write(quoting.arena.market(SLOT).images, header, levels), "image")
+    quoting.generation = 9
+    quoting._event(kind=lib.BOOK_GENERATION, status=lib.GENERATION_VALID, detail=header.ring_position)
+    intents = quoting.run()
+    assert [intent.kind for intent in intents] == [OrderKind.BATCH_CANCEL]
+    assert not quoting.quoter.markets[SLOT].kernel.native.book_valid
