@@ -120,6 +120,11 @@ def ready_kernel(arena: Arena, slot: int, quote: configuration.QuoteConfig) -> M
     rules.created_ms = START_UNIX_MS - DAY_MS
     rules.trading_end_ms = rules.resolution_ms = START_UNIX_MS + 29 * DAY_MS
     kernel.set_rules(quote, rules, START_UNIX_MS)
+    inputs = kernel.inputs  # what policy sets in every cycle
+    inputs.anchor_cents = float(quote.initial_price_cents)
+    inputs.spread_multiplier = inputs.size_scale = 1.0
+    inputs.phase = lib.QUOTE_STABILIZATION
+    inputs.sides = lib.QUOTE_SIDES_BOTH
     return kernel
 
 

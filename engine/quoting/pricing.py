@@ -194,3 +194,8 @@ def native_params(params: PriceParams) -> NativeParams:
     if lib.quote_params_check(native) != lib.QUOTE_SAME:
         raise ValueError(f"price parameters outside the rules of native/quote.h: {params}")
     return native
+
+
+def own_params(shared: NativeParams) -> NativeParams:
+    """A copy of a ``quote_params_t`` that may be written to."""
+    return ffi.new("quote_params_t *", shared[0])

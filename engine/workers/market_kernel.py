@@ -12,7 +12,7 @@ from engine.config import QuoteConfig
 from engine.events import Side
 from engine.quoting import horizon
 from engine.quoting.inventory import Stock
-from engine.quoting.pricing import MarketTerms, native_params, price_params
+from engine.quoting.pricing import MarketTerms, native_params, own_params, price_params
 from engine.workers.clock import Clock
 from engine.workers.param_ramp import ParamRamp
 from engine.workers.trade_tape import TradeTape
@@ -81,6 +81,7 @@ class MarketKernel:
         )
         params = native_params(price_params(quote, terms))
         if quote.config_ramp_enabled and self._params != ffi.NULL:
+            params = own_params(params)  # a ramp writes, and others may share what it began with
             self._ramp = ParamRamp(self._params, params)
         self._params = params
         self.native.params = params
