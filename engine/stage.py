@@ -30,7 +30,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from engine import lifeline, rundir
+from engine import crash_points, lifeline, rundir
 from engine.arena import Arena, ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.observer import Observer
@@ -155,6 +155,12 @@ class Passwords(Struct, frozen=True, kw_only=True):
     @classmethod
     def fresh(cls) -> Passwords:
         return cls(amm=_password(), operator=_password())
+
+
+def _armed_crash_point() -> dict[str, str]:
+    """The one private variable that the engine inherits: a fault campaign set it."""
+    text = os.environ.get(crash_points.VARIABLE)
+    return {crash_points.VARIABLE: text} if text else {}
 
 
 def _password() -> str:
@@ -359,7 +365,7 @@ class Stage:
             "engine",
             ["-m", "engine.cli", "run", str(self._engine_config), "--run-dir", str(self.run_dir)],
             run_dir=self.run_dir,
-            secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm},
+            secret={"COREQUOTE_AMM_PASSWORD": self.passwords.amm, **_armed_crash_point()},
         )
 
     async def _revive_engine(self) -> None:

@@ -30,7 +30,7 @@ import msgspec
 import psutil
 from msgspec import structs
 
-from engine import facts_restore, kill_files, placement, rundir, valkey
+from engine import crash_points, facts_restore, kill_files, placement, rundir, valkey
 from engine._native import ffi, lib
 from engine.arena import Arena, CData, cell, padded, record_pass, unpadded
 from engine.backoff import (
@@ -270,6 +270,10 @@ class Supervisor:
     def run(self) -> int:
         """Runs the engine until it is told to stop; returns the exit code (module :mod:`engine.cli`)."""
         os.umask(0o077)
+        try:
+            crash_points.arm("supervisor", self.run_dir)
+        except crash_points.CrashPointError as error:
+            raise ConfigError(str(error)) from None
         with self._signal_queue():
             try:
                 self._enter_own_row()
@@ -552,6 +556,8 @@ class Supervisor:
         if child.worker is not None:
             for slot in self._markets_of(child.worker):
                 lib.cell_or(self.arena.kill_market(slot), lib.KILL_WORKER_DEAD)
+            if crash_points.armed:
+                crash_points.reach("supervisor.mid_transition")
             lib.cell_add(cell(self.arena.worker(child.worker), "epoch"), 1)
             self._ring(lib.PROCESS_GATEWAY)
         elif child.kind == INGEST:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import httptools
 from msgspec import Struct
 
+from engine import crash_points
 from engine._native import lib
 
 BODY_BYTES_MAX: Final = 8 << 20
@@ -248,6 +249,8 @@ class HttpPool:
                 if gate is not None and (declined := gate()) is not None:
                     return declined
                 answer = connection.send(request)
+                if crash_points.armed:
+                    crash_points.reach("gateway.after_send")
                 sent_mono_ns = connection.sent_mono_ns
                 return await answer
         except TimeoutError:

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from engine import crash_points
 from engine._native import lib
 from engine.events import Scenario, Side
 from engine.quoting.inventory import AppliedTrades, leg_id
@@ -130,6 +131,8 @@ class TradeFeed:
             fee_cents=trade.fee_cents,
             order_id=order_id,
         )
+        if crash_points.armed:
+            crash_points.reach("gateway.after_fill")
         self._context.counts.fills += 1
         reports = self._context.reports_of(market)
         reports.fill(

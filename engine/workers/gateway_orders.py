@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 import structlog
 
+from engine import crash_points
 from engine._native import lib
 from engine.events import Direction, LocalReject, Outcome
 from engine.risk.pretrade import Candidate, first_refusal
@@ -100,6 +101,8 @@ class OrderDesk:
         )
         if order is None:
             self._reject(market, intent, LocalReject.LIMIT)
+        if crash_points.armed:
+            crash_points.reach("gateway.after_take")
         return order
 
     def _target(self, market: GatewayMarket, intent: Intent) -> LiveOrder | None:
@@ -144,6 +147,8 @@ class OrderDesk:
             )
             reason = first_refusal(candidate, standing)
             if reason is None:
+                if crash_points.armed:
+                    crash_points.reach("gateway.after_risk")
                 reason = self._write_down(market, order)
             if reason is None:
                 bucket.take(now_mono_ns)
@@ -176,6 +181,8 @@ class OrderDesk:
         except JournalError as error:
             _log.critical("journal_not_written", reason=str(error))
             return LocalReject.JOURNAL
+        if crash_points.armed:
+            crash_points.reach("gateway.after_journal")
         return None
 
     def _resend_gate(self, market: GatewayMarket, order: LiveOrder, bucket: TokenBucket) -> Gate:
@@ -312,6 +319,8 @@ class OrderDesk:
         )
         while not order.gone():
             outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
+            if crash_points.armed:
+                crash_points.reach("gateway.mid_cancel")
             match outcome:
                 case Answered(data=cancelled):
                     told = await self._gone(
@@ -363,9 +372,13 @@ class OrderDesk:
         sent_mono_ns: int,
     ) -> None:
         """The venue has the order. Its fills, if any, come through the poll."""
+        if crash_points.armed:
+            crash_points.reach("gateway.before_reply")
         market.acknowledge(order, at_venue.id)
         self._context.journal.close_intent(order.client_order_id, order=at_venue.id, at_ms=unix_ms())
         self._context.reports_of(market).acked(market, order, sent_mono_ns)
+        if crash_points.armed:
+            crash_points.reach("gateway.after_reply")
         self._trades.close_if_filled(market, order)
         if trades or at_venue.remaining_quantity != order.remaining:
             self._trades.poke()

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from engine import crash_points
 from engine._native import lib
 from engine.events import Direction
 from engine.venues import platform_rest as venue
@@ -131,6 +132,8 @@ class Sweeper:
         attempt = 0
         while True:
             outcome = await self._context.rest.batch_cancel(market.market_id, scope)
+            if crash_points.armed:
+                crash_points.reach("gateway.mid_sweep")
             if isinstance(outcome, Answered):
                 if await self._none_listed(market, scope, meant):
                     break

@@ -35,6 +35,7 @@ import structlog
 import uvloop
 from picows import WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 
+from engine import crash_points
 from engine._native import lib
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, after_death, restart_delay_ns
 from engine.config import EXIT_CONFIG, ConfigError
@@ -136,6 +137,8 @@ class StreamListener(WSListener):
         if self._pass_frames == 0:
             self._pass_start_ns = lib.mono_now_ns()
         self._pass_frames += 1
+        if crash_points.armed:
+            crash_points.reach("ingest.before_parse")
         now = self._pass_start_ns  # all frames of one read were in hand when its first was
         try:
             if frame.msg_type is _TEXT and frame.fin and not self._fragments:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError, cell, check
 from engine.venues.platform_feed import BookUpdate, TradeMessage
@@ -55,9 +56,17 @@ class BookOutput:
 
     def publish(self, count: int) -> None:
         """Publishes the first ``count`` of ``events`` in one batch and wakes the quoter."""
+        if crash_points.armed and crash_points.due("ingest.mid_slot"):
+            slots = ffi.cast("broadcast_slot_t *", self.ring + 1)
+            position = self.position()
+            busy = (position + 1) | (1 << 63)
+            lib.cell_store(cell(slots[position % lib.BOOK_RING_SLOTS], "sequence"), busy)
+            crash_points.end_process()
         code = lib.broadcast_publish(self.ring, lib.BOOK_RING_SLOTS, self.token, self.events, count)
         if code != lib.RING_OK:
             check(code, "book ring")
+        if crash_points.armed:
+            crash_points.reach("ingest.after_publish")
         lib.bell_ring(self.quoter, -1)
 
     def renew_images(self) -> None:
@@ -221,6 +230,8 @@ class MarketFeed:
         output = self._output
         image_position = output.position() + index + 1
         self.write_image(image_position, recv_mono_ns)
+        if crash_points.armed:
+            crash_points.reach("ingest.in_snapshot")
         event = self._event(index, lib.BOOK_GENERATION, recv_mono_ns)
         event.status = status
         event.venue_sequence = self._level.venue_sequence

@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from engine import event_log, lifeline
+from engine import crash_points, event_log, lifeline
 from engine._native import ffi, lib
 from engine.alerts import Alerts
 from engine.arena import Arena, ArenaError, cell
@@ -139,5 +139,10 @@ def start(name: str, argv: list[str] | None = None, *, outlives_parent: bool = F
         sys.exit(EXIT_CONFIG)
     # Before attach(): the supervisor sends SIGTERM to attached processes only, so none is ever lost.
     signal.signal(signal.SIGTERM, process.request_stop)
+    try:
+        crash_points.arm(name, process.run_dir)
+    except crash_points.CrashPointError as error:
+        print(f"engine.workers.{name}: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     process.attach()
     return process

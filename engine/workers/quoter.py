@@ -19,6 +19,7 @@ from typing import Any, Final
 import structlog
 
 from engine import config as configuration
+from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
 from engine.config.sections import Wait
@@ -139,11 +140,15 @@ class Quoter:
         """Publishes an intent and returns its number. A full ring is an emergency of the market."""
         self._intent += 1
         record.intent = self._intent
+        if crash_points.armed:
+            crash_points.reach("quoter.before_emit")
         check(
             lib.message_publish(self._order_ring, lib.MESSAGE_RING_SLOTS, self.proc.token, record),
             "order ring",
         )
         self._intents_in_pass += 1
+        if crash_points.armed:
+            crash_points.reach("quoter.after_emit")
         return self._intent
 
     # ---- one pass ----------------------------------------------------------------------------
@@ -160,6 +165,8 @@ class Quoter:
                 touched.add(slot)
         work += self._take_commands(clock, touched)
         work += lib.quote_pass(self._native, clock.unix_ms)
+        if crash_points.armed:
+            crash_points.reach("quoter.after_read")
         touched.update(self._news_slots[i] for i in range(self._native.news_count))
         if clock.mono_ns >= self._next_timer_ns:
             touched.update(
@@ -193,6 +200,8 @@ class Quoter:
                 market.on_execution(record, clock)
                 touched.add(record.market_slot)
         if count:
+            if crash_points.armed:
+                crash_points.reach("quoter.before_release")
             lib.message_release(self._execution_ring, count)
         return count
 

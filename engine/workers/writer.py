@@ -32,6 +32,7 @@ import structlog
 import uvloop
 from numpy.typing import NDArray
 
+from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import Arena
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, restart_delay_ns
@@ -250,6 +251,8 @@ class Writer:
         if full:
             commands = await self._repairs(link)
             self._full_due_mono_s = time.monotonic() + _REFRESH_S
+        if crash_points.armed:
+            crash_points.reach("writer.after_collect")
         await self._send(link, commands)
 
     async def _repairs(self, link: RedisLink) -> list[Command]:
@@ -276,6 +279,8 @@ class Writer:
         if not commands:
             return
         replies = await self._replies(link, commands)
+        if crash_points.armed:
+            crash_points.reach("writer.after_ack")
         raise_first_error(replies)
         self._accepted = True
         writes = sum(command[0] != _PUBLISH for command in commands)
@@ -290,6 +295,8 @@ class Writer:
         while True:
             if batch := list(islice(remaining, _BATCH_COMMANDS_MAX)):
                 under_way.append(link.send(batch))
+                if crash_points.armed:
+                    crash_points.reach("writer.mid_pipeline")
             if not under_way:
                 return replies
             if not batch or len(under_way) == _BATCHES_UNDER_WAY_MAX:
