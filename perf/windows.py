@@ -40,7 +40,7 @@ class Contender(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """The best kept window of one contender, in the report's unit."""
+    """The best kept windows of one contender, in the report's unit."""
 
     who: str
     p50: float
@@ -121,8 +121,14 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
             break
     if len(kept) < rounds:
         kept = sorted(ran, key=lambda entry: entry[:2])[:rounds]
-    best = [min((rows[i] for _, _, rows in kept), key=lambda row: row.p50) for i in range(len(contenders))]
-    return best, len(ran) - len(kept)
+    windows = [[rows[i] for _, _, rows in kept] for i in range(len(contenders))]
+    return [_best(rows) for rows in windows], len(ran) - len(kept)
+
+
+def _best(rows: list[Row]) -> Row:
+    """The percentiles of the window with the lowest p50, and the highest throughput of any."""
+    best = min(rows, key=lambda row: row.p50)
+    return msgspec.structs.replace(best, throughput=max(row.throughput for row in rows))
 
 
 def _first_line(*command: str) -> str:
