@@ -98,10 +98,11 @@ class Control:
         loop.add_signal_handler(signal.SIGTERM, self._request_stop)
         if self._proc.stopping:  # the signal came before there was a handler
             self._request_stop()
+        listener = control_door.open_socket(self._proc.run_dir)  # from here on callers wait, at most
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat())
             tasks.create_task(self._follow_redis())
-            tasks.create_task(control_door.serve(self._app, self._proc.run_dir, self._stop))
+            tasks.create_task(control_door.serve(self._app, listener, self._stop))
             self._proc.set_state(lib.PROCESS_RUNNING)
             await self._stop.wait()
             self._proc.set_state(lib.PROCESS_STOPPING)

@@ -38,8 +38,8 @@ def open_socket(run_dir: Path) -> socket.socket:
     return listener
 
 
-async def serve(app: Litestar, run_dir: Path, stop: asyncio.Event) -> None:
-    """Accepts calls until ``stop``; those under way get a second to end."""
+async def serve(app: Litestar, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Accepts calls until ``stop``; those under way get a second to end. Closes the socket."""
     server = _Uvicorn(
         uvicorn.Config(
             app,
@@ -54,7 +54,7 @@ async def serve(app: Litestar, run_dir: Path, stop: asyncio.Event) -> None:
             timeout_graceful_shutdown=_STOP_S,
         )
     )
-    with open_socket(run_dir) as listener:
+    with listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -62,4 +62,4 @@ async def serve(app: Litestar, run_dir: Path, stop: asyncio.Event) -> None:
         server.should_exit = True
         await serving
     if not stop.is_set():
-        raise RuntimeError(f"{run_dir / ADMIN_SOCKET}: the server ended by itself")
+        raise RuntimeError(f"{ADMIN_SOCKET}: the server ended by itself")
