@@ -192,6 +192,7 @@ class GatewayCounter(IntEnum):
     TRADE_POLLS = 7
     SWEEPS = 8  # batch cancels of a market
     STRAYS = 9  # live orders found that nobody here knew
+    REPLACES = 10  # replace requests of all markets, resends not counted
 
 
 class WriterCounter(IntEnum):

@@ -66,7 +66,7 @@ class Explainer:
             + (
                 f"resume refused by {_flags(refused)}"
                 if (refused := state.command_refused)
-                else "latched until a resume"
+                else ("latched until a resume" if causes else "no cause is latched")
             ),
         )
         yield _line(
@@ -192,7 +192,7 @@ class Explainer:
             "§3.5",
             "reservation r",
             f"{state.reservation:.4f}",
-            f"{state.fair_price_cents} - {state.adjustment:.4f}, within {quote.min_price}..{quote.max_price}",
+            f"{state.fair_price_cents} - ({state.adjustment:.4f}), within {quote.min_price}..{quote.max_price}",
         )
 
     def spread(self) -> Iterator[Line]:

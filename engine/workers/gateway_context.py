@@ -35,6 +35,7 @@ class Counts(Struct, kw_only=True):
     trade_polls: int = 0
     sweeps: int = 0
     strays: int = 0
+    replaces: int = 0
 
 
 class GatewayContext:
@@ -127,5 +128,6 @@ class GatewayContext:
             (GatewayCounter.TRADE_POLLS, counts.trade_polls),
             (GatewayCounter.SWEEPS, counts.sweeps),
             (GatewayCounter.STRAYS, counts.strays),
+            (GatewayCounter.REPLACES, counts.replaces),
         ):
             self.proc.count(index, value)

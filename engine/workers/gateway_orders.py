@@ -229,6 +229,7 @@ class OrderDesk:
     ) -> None:
         body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
         rest, bucket = self._context.rest, market.replace_tokens
+        self._context.counts.replaces += 1
         outcome: venue.Outcome[ReplacedOrder] = await rest.replace(
             body, gate=self._gate(market, order, candidate, bucket)
         )

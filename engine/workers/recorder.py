@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from engine import kpi_file
-from engine._native import ffi, lib
+from engine._native import lib
 from engine.arena import cell
 from engine.kpi import MarketRecord
 from engine.kpi_file import KpiDocument, KpiFileError, Latency, RingPositions
@@ -29,45 +29,14 @@ from engine.snapshot import histogram
 from engine.workers import process
 from engine.workers.process import WorkerProcess
 from engine.workers.recorded_market import RecordedMarket
+from engine.workers.ring_tap import RingTap
 
 _log = structlog.get_logger()
 
 _LOOK_S: Final = 0.02
 _SAVE_NS: Final = 5_000_000_000
 _SLOW_PASS_NS: Final = 10_000_000
-_RECORDS_PER_TAP: Final = 256
 _TAPS_PER_PASS: Final = 4
-
-
-class RingTap:
-    """One message ring, read along without holding anybody back."""
-
-    def __init__(self, ring: Any, record_type: str, position: int) -> None:
-        self._ring: Final = ring
-        self._records: Final[Any] = ffi.new(f"{record_type}[]", _RECORDS_PER_TAP)
-        self._cursor: Final[Any] = ffi.new("broadcast_cursor_t *", {"position": position})
-        self._lapped: Final[Any] = ffi.new("int *")
-
-    @property
-    def position(self) -> int:
-        return int(self._cursor.position)
-
-    def read(self) -> list[Any]:
-        """The next records; they are overwritten by the next call."""
-        count = lib.message_tap(
-            self._ring,
-            lib.MESSAGE_RING_SLOTS,
-            self._cursor,
-            self._records,
-            _RECORDS_PER_TAP,
-            self._lapped,
-        )
-        return [self._records[index] for index in range(count)]
-
-    def take_lost(self) -> int:
-        """Records that were overwritten unread since the last call."""
-        lost, self._cursor.lost = int(self._cursor.lost), 0
-        return lost
 
 
 class Recorder:

@@ -88,6 +88,13 @@ def engine_key(market_id: str) -> bytes:
     return b"amm:engine:" + market_id.encode()
 
 
+def processed_key(market_id: str) -> bytes:
+    return b"amm:processed:" + market_id.encode()
+
+
+REPLACE_COUNT_KEY: Final = b"ratelimit:AMM_SYSTEM_001:replace"
+
+
 def _flat(names: tuple[bytes, ...], values: Sequence[bytes]) -> Fields:
     flat = [b""] * (2 * len(names))
     flat[::2] = names

@@ -11,7 +11,8 @@ come from one writer, so writing them twice changes nothing.
 
 The facts that must survive on disk are kept beside, by :mod:`engine.workers.facts_keeper`.
 
-Reads: state rows, live-order rows, account rows. Writes: ``amm:*`` in Redis but ``amm:config``.
+Reads: state rows, live-order rows, account rows; execution rings as a tap.
+Writes: ``amm:*`` in Redis but ``amm:config`` and ``amm:oracle``, and the replace counter.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from engine.events import WriterCounter
 from engine.row_versions import RowVersions
 from engine.workers import process, redis_rows
 from engine.workers.facts_keeper import FactsKeeper
+from engine.workers.fill_log import FillLog, ReplaceCount
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import (
     Batch,
@@ -59,6 +61,7 @@ _FLUSH_S_MAX: Final = 2.0  # the last rows at an orderly stop
 _BATCH_COMMANDS_MAX: Final = 512
 _BATCHES_UNDER_WAY_MAX: Final = 2
 _SLOW_PASS_NS: Final = 10_000_000
+_NS_PER_MS: Final = 1_000_000
 _RETRY: Final = RestartPolicy(delay_ns_min=NS_PER_S // 10, delay_ns_max=2 * NS_PER_S)
 _RETRY_STREAK_MAX: Final = 16
 _POLICY: Final = "noeviction"
@@ -226,6 +229,8 @@ class Writer:
         self._publish = settings.publish_updates
         self._board = Board(proc.arena)
         self._facts = FactsKeeper(proc.arena, proc.run_dir)
+        self._fills = FillLog(proc.arena, proc.config.markets)
+        self._replaces = ReplaceCount(proc.arena)
         self._link: RedisLink | None = None
         self._full_due_mono_s = 0.0
         self._stop = asyncio.Event()
@@ -246,6 +251,7 @@ class Writer:
             self._board.find_markets()
         changed = self._board.refresh()
         commands = [command for market in changed for command in market.changes()] if not full else []
+        extra = [*self._fills.commands(), *self._replaces.commands(time.time_ns() // _NS_PER_MS)]
         if full or commands:
             lib.process_pass(self._proc.row, lib.mono_now_ns() - started, len(changed), _SLOW_PASS_NS)
         if full:
@@ -253,7 +259,7 @@ class Writer:
             self._full_due_mono_s = time.monotonic() + _REFRESH_S
         if crash_points.armed:
             crash_points.reach("writer.after_collect")
-        await self._send(link, commands)
+        await self._send(link, [*commands, *extra])
 
     async def _repairs(self, link: RedisLink) -> list[Command]:
         """Commands that make every hash exactly what the rows say, whatever Redis holds."""
@@ -341,6 +347,8 @@ class Writer:
             self._link.close()
             self._link = None
         self._full_due_mono_s = 0.0
+        self._fills.forget()
+        self._replaces.forget()
         self._streak = min(self._streak + 1, _RETRY_STREAK_MAX)
         self._count(WriterCounter.ERRORS, self._counts[WriterCounter.ERRORS] + 1)
         self._count(WriterCounter.KEYS, 0)
@@ -366,6 +374,7 @@ class Writer:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._proc.beat(lib.mono_now_ns())
         self._proc.record_cpu(lib.current_cpu())
+        self._fills.look()  # whether Redis is there or not: the rings do not wait
         loop.call_later(_TICK_S, self._tick, loop)
 
     async def _rounds(self) -> None:

@@ -109,7 +109,7 @@ def lines() -> dict[str, tuple[str, str, str]]:
     ("name", "section", "value", "how"),
     [
         ("lifecycle", "§8", "RUNNING", "market ACTIVE"),
-        ("kill causes", "§5.2", "none", "kill word: none"),
+        ("kill causes", "§5.2", "none", "kill word: none; no cause is latched"),
         ("gates", "§5.3", "none", ""),
         ("defence", "§5.1", "WIDEN", "|q| 0.4000; WIDEN above 0.8, ONE_SIDE above 0.9, KILL above 0.95"),
         ("phase", "§4", "STABILIZATION", "42 s, 231 shares traded; from EXPLORATION by VOLUME_REACHED"),
@@ -129,7 +129,7 @@ def lines() -> dict[str, tuple[str, str, str]]:
         ("time factor tau", "§3.5", "0.967742", "h = 720.00 hours to the end, kappa = 24"),
         ("skew q", "§3.5", "+0.4000", "(700 - 300) / (700 + 300)"),
         ("adjustment", "§3.5", "+5.2258", "0.4000 x 1.5 x 3.0000² x 0.967742"),
-        ("reservation r", "§3.5", "54.7742", "60 - 5.2258, within 5..95"),
+        ("reservation r", "§3.5", "54.7742", "60 - (5.2258), within 5..95"),
         ("half-spread", "§3.6", "2", "base_spread_cents, default"),
         ("multiplier m", "§5.1", "2.0000", "largest of what is active: VPIN"),
         ("half-spread ask", "§3.6", "3.2000", "2 x (1 - 0.5 x 0.4000) x 2.0000"),
