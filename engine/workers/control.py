@@ -83,7 +83,7 @@ class Control:
             pass
 
     async def _beat(self) -> None:
-        while not self._stop.is_set():
+        while True:  # to the very end: calls under way may take a second, and silence is death
             self._proc.beat(lib.mono_now_ns())
             self._proc.record_cpu(lib.current_cpu())
             await asyncio.sleep(_TICK_S)
@@ -100,12 +100,14 @@ class Control:
             self._request_stop()
         listener = control_door.open_socket(self._proc.run_dir)  # from here on callers wait, at most
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
-            tasks.create_task(self._follow_redis())
-            tasks.create_task(control_door.serve(self._app, listener, self._stop))
+            beating = tasks.create_task(self._beat())
+            following = tasks.create_task(self._follow_redis())
+            serving = tasks.create_task(control_door.serve(self._app, listener, self._stop))
             self._proc.set_state(lib.PROCESS_RUNNING)
             await self._stop.wait()
             self._proc.set_state(lib.PROCESS_STOPPING)
+            await asyncio.wait({following, serving})
+            beating.cancel()
         _log.info("stopped")
         return 0
 
