@@ -192,7 +192,8 @@ class Explainer:
             "§3.5",
             "reservation r",
             f"{state.reservation:.4f}",
-            f"{state.fair_price_cents} - ({state.adjustment:.4f}), within {quote.min_price}..{quote.max_price}",
+            f"{state.fair_price_cents} - ({state.adjustment:.4f}), "
+            f"within {quote.min_price}..{quote.max_price}",
         )
 
     def spread(self) -> Iterator[Line]:
