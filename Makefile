@@ -104,13 +104,10 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 	exec $(VENV_PYTHON) -m tests.faults.campaign $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') \
 	    $(if $(COUNT),--count '$(COUNT)') $(if $(filter-out 0,$(RESUME)),--resume)
 
-scenarios: venv ## quoting quality on seeded flows, judged, for 10 minutes (SEED=, ARGS='--resume --rivals --sweep --docs')
+scenarios: venv ## defence on a live engine, then quoting quality on seeded flows; 15 min (SEED= ARGS='--resume --rivals --sweep --docs')
 	$(call campaign,tests/scenarios/__main__.py)
+	$(VENV_PYTHON) -m pytest -q -m live tests/scenarios
 	exec $(VENV_PYTHON) -m tests.scenarios $(if $(SEED),--seed '$(SEED)') $(ARGS)
-
-ambiguous: venv ## 10,000 requests without an intelligible answer, explained by both journals (COUNT= SEED=)
-	$(call campaign,tests/faults/ambiguous.py)
-	exec $(VENV_PYTHON) -m tests.faults.ambiguous $(if $(COUNT),--count '$(COUNT)') $(if $(SEED),--seed '$(SEED)')
 
 requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@test -n "$(UV)" || { echo "corequote: pinning needs uv on PATH" >&2; exit 1; }

@@ -1,8 +1,8 @@
 """The scenarios of market-making §12, and when each is passed.
 
-Every market runs on the shipped default configuration, but for one acceleration that all share:
-``anchor_decay_ms`` is a minute instead of an hour, so that a run of minutes passes through what the first
-hours of a market are made of. What a scenario is about (an event, an oracle, an end of trading) is added.
+A run of minutes passes through what the first hours of a market are made of, so most markets run on
+``ACCELERATED``: the shipped defaults but for what follows from that. ``shipped`` is the calm flow on the
+defaults as they are. What a scenario is about (an event, an oracle, an end of trading) is added.
 """
 
 from __future__ import annotations
@@ -10,14 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field, structs
 
 from engine.kpi_figures import Figures
 from tests.scenarios.flow import Part, Walk, background_book, bursts, informed, noise, spoofer
 
-ACCELERATED: Final[Mapping[str, Any]] = {"anchor_decay_ms": 60_000}
+ACCELERATED: Final[Mapping[str, Any]] = {
+    # the start price's weight is gone after a minute instead of an hour, exploration after some trades
+    "anchor_decay_ms": 60_000,
+    "exploration": {"min_volume": 30},
+    # what a price may move in five minutes is less than it moves in the hours that five minutes stand for
+    "price_jump_threshold": 0.5,
+    "min_abs_move_cents": 10,
+    "rollback": {"volatility_threshold": 0.30},
+    # exchange, engine and everybody else share two cores
+    "max_latency_ms": 1_000,
+}
 MAX_LOSS_DAILY_CENTS: Final = 50_000
-CYCLE_MS: Final = 1_000
+PULL_MS: Final = 1_250
+"""One cycle, and a request's time on a machine that many share."""
+SHARED_MACHINE: Final[Mapping[str, Any]] = {"heartbeat_timeout_ms": 10_000}
+"""Engine settings of every play: a process that gets no core for a second is not one that hangs."""
 PRESENCE_MIN: Final = 0.99
 PULLING_GATES: Final = frozenset(
     {"LVR_COOLDOWN", "ORACLE_DEVIATION", "BOOK_STALE", "LATENCY", "API_ERRORS", "KILL_WORD"}
@@ -87,7 +100,9 @@ class Scenario(Struct, frozen=True, kw_only=True):
     walk: Walk = Walk()
     parts: tuple[Part, ...] = ()
     seconds: float = 150.0
+    base: Mapping[str, Any] = field(default_factory=lambda: ACCELERATED)
     quote: Mapping[str, Any] = {}
+    """Laid on ``base``."""
     ends_in_s: float = 30 * 86_400.0
     """Trading end, counted from the beginning."""
     event_in_s: float | None = None
@@ -183,6 +198,14 @@ CALM: Final = Scenario(
     parts=_CROWD,
     criteria=(no_breach, not_losing, present, no_kill),
 )
+SHIPPED: Final = Scenario(
+    name="shipped",
+    title="the calm flow on the shipped defaults, nothing accelerated",
+    flow="calm",
+    parts=_CROWD,
+    base={},
+    criteria=(no_breach, not_losing, present),
+)
 TREND_UP: Final = Scenario(
     name="trend_up",
     title="50 to 84 in 100 s",
@@ -202,6 +225,7 @@ SHOCK: Final = Scenario(
     title="20 ¢ up within two seconds, after a minute",
     walk=Walk(course=((60, 50), (62, 70)), sigma_cents=0.3),
     parts=(background_book, noise(0.4), informed(0.5, ahead_s=1.0, quantity=(20, 60))),
+    quote={"price_jump_threshold": 0.30},
     criteria=(no_breach, loss_bounded, triggered, pulled_in_a_cycle),
 )
 INFORMED: Final = Scenario(
@@ -219,8 +243,8 @@ SPOOFER: Final = Scenario(
 )
 BURST: Final = Scenario(
     name="burst",
-    title="eight small takes of one side within half a second, every 20 s",
-    parts=(background_book, noise(0.1), bursts(20.0)),
+    title="eight small takes of one side within half a second, every 35 s",
+    parts=(background_book, noise(0.1), bursts(35.0)),
     criteria=(no_breach, loss_bounded, gate_seen("LVR_COOLDOWN"), pulled_in_a_cycle),
 )
 ORACLE: Final = Scenario(
@@ -228,7 +252,6 @@ ORACLE: Final = Scenario(
     title="an oracle that jumps by 9 ¢ and later falls silent for a minute",
     walk=Walk(course=((50, 50), (50.1, 59)), sigma_cents=0.2),
     parts=_CROWD,
-    quote={"initial_price_cents": 50},
     oracle=((0.0, 80.0), (130.0, 150.0)),
     criteria=(no_breach, loss_bounded, gate_seen("ORACLE_GAP"), level_seen("WIDEN"), pulled_in_a_cycle),
 )
@@ -247,9 +270,20 @@ EVENT: Final = Scenario(
     criteria=(no_breach, not_losing, present, no_kill),
 )
 
+TWO_HIT: Final = structs.replace(
+    SHOCK, name="two_hit", title="the shock, beside a calm market of the same account", flow="shock"
+)
+TWO_CALM: Final = structs.replace(
+    CALM, name="two_calm", title="a calm market, beside one that is shocked", flow="calm"
+)
+
 SCENARIOS: Final = {
     scenario.name: scenario
-    for scenario in (*(CALM, TREND_UP, TREND_DOWN, SHOCK, INFORMED, SPOOFER, BURST, ORACLE, EXPIRY, EVENT),)
+    for scenario in (
+        *(CALM, TREND_UP, TREND_DOWN, SHOCK, INFORMED),
+        *(SPOOFER, BURST, ORACLE, EXPIRY, EVENT),
+        *(TWO_HIT, TWO_CALM, SHIPPED),
+    )
 }
 COMPARED: Final = ("calm", "trend_up", "shock", "informed")
 """In these the rivals meet the same flow."""

@@ -28,7 +28,7 @@ from engine.sampler import EngineSampler, StateReader
 from engine.snapshot import MarketView, take
 from engine.spans import clip, total_ns
 from engine.stage import Stage, toml_document
-from tests.scenarios.catalogue import ACCELERATED, CYCLE_MS, Change, Outcome, Scenario
+from tests.scenarios.catalogue import PULL_MS, SHARED_MACHINE, Change, Outcome, Scenario
 from tests.scenarios.flow import FlowOrder, HiddenPath, schedule
 from tests.scenarios.makers import AvellanedaStoikov, FixedSpread, Maker
 from tests.scenarios.measure import measure, read_journal, user_ids
@@ -199,14 +199,20 @@ class Play:
         now_ms = time.time_ns() // 1_000_000
         markets: list[dict[str, Any]] = []
         for scenario in self.scenarios:
-            quote = {**ACCELERATED, **scenario.quote}
+            quote = {**scenario.base, **scenario.quote}
             if scenario.event_in_s is not None:
                 quote["event_times"] = [int(now_ms + 1_000 * (BEGIN_S / 2 + scenario.event_in_s))]
             market: dict[str, Any] = {"id": market_id(scenario), "quote": quote}
             if scenario.oracle is not None:
                 market["oracle"] = {"source": "operator"}
             markets.append(market)
-        return toml_document({"venue": {"url": url, "username": AMM_USERNAME}, "markets": markets})
+        return toml_document(
+            {
+                "engine": SHARED_MACHINE,
+                "venue": {"url": url, "username": AMM_USERNAME},
+                "markets": markets,
+            }
+        )
 
     async def _open_players(self, stage: Stage, session: aiohttp.ClientSession) -> list[tuple[str, Players]]:
         players = [
@@ -340,7 +346,7 @@ def _still_live(
             if index < len(changes)
             else stopped_unix_ns
         )
-        begin_ns = started_unix_ns + int(first.at_s * _NS_PER_S) + CYCLE_MS * 1_000_000
+        begin_ns = started_unix_ns + int(first.at_s * _NS_PER_S) + PULL_MS * 1_000_000
         left_ns = total_ns(clip(live, begin_ns, end_ns))
         if left_ns:
             what = ", ".join((*first.causes, *first.gates)) or first.level
