@@ -173,6 +173,7 @@ class Supervisor:
         self._command_ring = self.arena.command_ring(lib.PROCESS_SUPERVISOR)
         self._command_records = ffi.new("command_record_t[]", _COMMANDS_MAX)
         self._kill_stamp = 0
+        self._kills: dict[str, kill_files.KillOrder] = {}
         self.children = self._plan_children()
         self._by_kind = {kind: [c for c in self.children if c.kind == kind] for kind in STOP_ORDER}
 
@@ -629,7 +630,13 @@ class Supervisor:
         self._kill_stamp = stamp
         slots = {market.id: slot for slot, market in enumerate(self.config.markets)}
         raised = 0
-        for market_id, order in kill_files.read(self.run_dir).items():
+        orders = kill_files.read(self.run_dir)
+        # A file is acted upon once: a resume lowers the word before the file goes.
+        news = {
+            market_id: order for market_id, order in orders.items() if self._kills.get(market_id) != order
+        }
+        self._kills = orders
+        for market_id, order in news.items():
             if market_id not in slots:
                 continue
             before = lib.cell_or(self.arena.kill_market(slots[market_id]), lib.KILL_ADMIN)
@@ -659,6 +666,14 @@ class Supervisor:
         reason = unpadded(command.reason)
         if now_mono_ns - command.mono_ns > _COMMAND_NS_MAX:
             self._log.event("resume_too_late", market=market_id, reason=reason)
+            return
+        begun_ms = (time.time_ns() - (now_mono_ns - int(command.mono_ns))) // _NS_PER_MS
+        order = kill_files.read(self.run_dir).get(market_id)
+        if order is not None and order.unix_ms > begun_ms:
+            lib.cell_or(self.arena.kill_market(command.market_slot), lib.KILL_ADMIN)
+            self._log.event("not_resumed", market=market_id, error="killed again meanwhile")
+            self._ring(lib.PROCESS_GATEWAY)
+            self._ring_quoters()
             return
         try:
             kill_files.remove(self.run_dir, market_id)

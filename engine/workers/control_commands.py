@@ -70,21 +70,24 @@ class Commands:
     async def resume(self, market_id: str, *, reason: str) -> None:
         """Lets a killed market go on. Raises CommandRefusedError or NoAnswerError."""
         slot = self.slots[market_id]
+        begun_mono_ns = int(lib.mono_now_ns())  # a kill after this moment is none that we were asked to undo
         async with self._lock:
-            await self._ask_quoter(slot, reason)
-            number = self._send(lib.PROCESS_SUPERVISOR, slot, reason)
+            await self._ask_quoter(slot, reason, begun_mono_ns)
+            number = self._send(lib.PROCESS_SUPERVISOR, slot, reason, begun_mono_ns)
             await self._until(
                 lambda: self._supervisor_count(SupervisorCounter.COMMAND_NUMBER) >= number, "supervisor"
             )
         if self._supervisor_count(SupervisorCounter.RESUMED_NUMBER) != number:
-            raise CommandRefusedError("the kill file could not be removed: see the supervisor's log")
+            raise CommandRefusedError(
+                "killed again meanwhile, or its kill file stays: see the supervisor's log"
+            )
 
-    async def _ask_quoter(self, slot: int, reason: str) -> None:
+    async def _ask_quoter(self, slot: int, reason: str, begun_mono_ns: int) -> None:
         row = self._proc.arena.process(self._quoter_row(slot))
         beat_ns = lib.mono_now_ns() - lib.cell_load(cell(row, "heartbeat_mono_ns"))
         if lib.cell_load(cell(row, "state")) != lib.PROCESS_RUNNING or beat_ns > _BEAT_NS_MAX:
             raise CommandRefusedError("its quoter is not running")  # it would act on the command much later
-        number = self._send(self._quoter_row(slot), slot, reason)
+        number = self._send(self._quoter_row(slot), slot, reason, begun_mono_ns)
         state = ffi.new("quoter_state_t *")
         header = ffi.new("state_header_t *")
         source = ffi.addressof(self._proc.arena.market(slot), "state")
@@ -98,14 +101,14 @@ class Commands:
         if causes:
             raise CommandRefusedError(f"still holds: {', '.join(names_of(causes))}", causes)
 
-    def _send(self, row: int, slot: int, reason: str) -> int:
+    def _send(self, row: int, slot: int, reason: str, begun_mono_ns: int) -> int:
         """Publishes a COMMAND_RESUME; its number, which rises within a ring over every restart."""
         ring = self._rings[row]
         command = ffi.new("command_record_t *")
         command.kind = lib.COMMAND_RESUME
         command.market_slot = slot
         command.number = int(lib.cell_load(cell(ring, "published"))) + 1
-        command.mono_ns = lib.mono_now_ns()
+        command.mono_ns = begun_mono_ns
         short = reason.encode()[: lib.VENUE_ID_BYTES].decode(errors="ignore")  # the audit has it whole
         ffi.memmove(command.reason, padded(short, lib.VENUE_ID_BYTES), lib.VENUE_ID_BYTES)
         code = lib.message_publish(ring, lib.COMMAND_RING_SLOTS, self._proc.token, command)

@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,15 @@ def test_a_changed_limit_is_in_force_when_the_call_is_answered(run: Engine) -> N
     wish = {"market_id": "m0", "reason": "y", "config": {"max_loss_daily_cents": 70_000}}
     assert call(run, "POST", "/resume", wish).data["config_version"] == 3
     assert audit(run)[-1]["request"]["config"] == {"max_loss_daily_cents": 70_000}
+
+
+def test_a_kill_that_comes_while_a_resume_is_under_way_stays(run: Engine) -> None:
+    """The file is younger than the resume, so it is none that the resume was asked to undo."""
+    later_ms = time.time_ns() // 1_000_000 + 3_600_000
+    kill_files.write(run.run_dir, KillOrder(market_id="m0", reason="x", by="ada", unix_ms=later_ms))
+    until(lambda: run.kill_word(0) == Kill.ADMIN, "the word")
+    answer = call(run, "POST", "/resume", {"market_id": "m0", "reason": "y"})
+    assert answer.code == 409
+    assert "killed again meanwhile" in answer.message
+    assert run.kill_word(0) == Kill.ADMIN
+    assert list(kill_files.read(run.run_dir)) == ["m0"]
