@@ -233,11 +233,16 @@ def test_row5_a_loss_beyond_the_limit_kills_once_and_for_all(tmp_path: Path) -> 
     assert state.phase == Phase.EXPLORATION, "D3: a resume starts wide"
 
 
-def test_row26_one_batch_cancel_through_a_thousand_calm_cycles_and_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cash_after", [190_000, 250_000])
+def test_row26_one_batch_cancel_through_a_thousand_calm_cycles_and_a_restart(
+    tmp_path: Path, cash_after: int
+) -> None:
+    """Whether the loss is still there after the restart or not: the kill is, and so is the day's baseline."""
     venue = started(tmp_path)
-    lost = 250_000 - 60_000
-    venue.answer(ExecutionKind.CASH, cash_cents=lost)
+    venue.answer(ExecutionKind.CASH, cash_cents=190_000)
     sent = venue.run(1.0)
+    for _ in range(10):
+        sent += venue.run(1.0)  # the venue has not confirmed anything yet: the gateway's matter
     gone(venue)
     for _ in range(1_000):
         sent += venue.run(1.0)
@@ -246,11 +251,11 @@ def test_row26_one_batch_cancel_through_a_thousand_calm_cycles_and_a_restart(tmp
     sent = venue.run()
     assert [intent.kind for intent in sent] == [OrderKind.SYNC]
     venue.snapshot({45: 300, 44: 300}, {55: 300, 56: 300})
-    venue.sync(cash=lost)
+    venue.sync(cash=cash_after)
     assert venue.run(5.0) == []
     state = row(venue)
     assert (state.lifecycle, KillCause(state.kill_causes)) == (Lifecycle.EMERGENCY, KillCause.DAILY_LOSS)
-    assert state.daily_pnl_cents == -60_000, "a restart keeps the baseline"
+    assert state.daily_pnl_cents == cash_after - 250_000
 
 
 @pytest.mark.parametrize("next_day", [False, True])
@@ -400,9 +405,35 @@ def test_ex32_a_filled_replace_counts_once_and_waits_for_the_delay(tmp_path: Pat
 
 def test_row29_steady_state_sends_nothing_for_100_cycles_in_either_phase(tmp_path: Path) -> None:
     for exploration in ({}, {"min_volume": 0}):
-        venue = started(tmp_path, exploration=exploration)
+        # orders hold most of the stock; without reinvestment, which would mint more
+        venue = started(tmp_path, yes=200, no=200, exploration=exploration, auto_reinvest_enabled=False)
         for _ in range(100):
             assert venue.run(1.0) == []
+
+
+def test_spare_cash_is_minted_into_pairs_once_a_minute(tmp_path: Path) -> None:
+    """EX-24 live: 1900 pairs of 480 / 450, and nothing more."""
+    venue = Venue(tmp_path)
+    venue.run()
+    venue.snapshot({45: 300}, {55: 300})
+    venue.sync(yes=480, no=450, cash=240_000)
+    venue.acknowledge(venue.run())
+    minted = [intent for intent in venue.run(1.0) if intent.kind == OrderKind.MINT]
+    assert [intent.quantity for intent in minted] == [1_900]
+    venue.answer(
+        ExecutionKind.MINTED,
+        intent=minted[0].intent,
+        quantity=1_900,
+        yes_volume=2_380,
+        no_volume=2_350,
+        yes_cost_cents=119_000,
+        no_cost_cents=117_500,
+        cash_cents=50_000,
+    )
+    settle(venue, 1.0, cycles=90)
+    assert market(venue).stock.yes_volume == 2_380
+    assert row(venue).corrections_cents == 0, "a pair is worth what it costs"
+    assert not any(intent.kind in (OrderKind.MINT, OrderKind.BURN) for intent in venue.run(60.0))
 
 
 def test_split_funding_rests_all_four_kinds_at_once(tmp_path: Path) -> None:
