@@ -32,29 +32,27 @@ from engine.events import (
 )
 from engine.quoting import supply
 from engine.quoting.drift import Drift, compare
-from engine.quoting.funding import DesiredOrder, FundingRules, Level, fund
+from engine.quoting.funding import FundingRules
 from engine.quoting.gates import PARTIAL
 from engine.quoting.inventory import AppliedTrades, Stock, apply_trade, frozen_by, leg_id
-from engine.quoting.orders import Action, Cancel, Place, Replace, diff, more_aggressive
 from engine.quoting.ratios import basis_points
 from engine.quoting.requote import Basis, triggers
 from engine.quoting.supply import SupplyView
-from engine.quoting.tokens import Tokens, affordable
 from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, OrderEvent, allows, step
 from engine.risk.rate import TokenBucket
 from engine.workers.clock import Clock
 from engine.workers.intents import Emit, IntentWriter, OrderBasis
+from engine.workers.ladder_sender import LadderSender
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.market_policy import MarketPolicy, Standing
 from engine.workers.own_orders import OwnOrders
 from engine.workers.state_row import StateRow
+from engine.workers.sweep import Sweep
 from engine.workers.sync_answer import SYNC_KINDS, SyncAnswer
 
 _log = structlog.get_logger()
 
 _SYNC_RETRY_NS: Final = 5_000_000_000
-_SWEEP_RETRY_NS: Final = 1_000_000_000
-_SWEEP_ALERT_NS: Final = 5_000_000_000
 _PLAN_RETRY_NS: Final = 20_000_000
 _REJECT_PAUSE_NS: Final = 250_000_000
 _RATE_PAUSE_NS: Final = 1_000_000_000
@@ -117,8 +115,22 @@ class QuotedMarket:
         self._answer: SyncAnswer | None = None
         self._rules: Any = None  # market_rules_record_t
         self._funding: FundingRules | None = None
-        self._replace_tokens = TokenBucket(config.quote.replace_rate_limit, clock.mono_ns)
-        self._order_tokens = TokenBucket(order_rate_limit, clock.mono_ns)
+        self._ladder = LadderSender(
+            kernel=self.kernel,
+            orders=self.orders,
+            intents=self._intents,
+            counters=self.row.counters,
+            order_tokens=TokenBucket(order_rate_limit, clock.mono_ns),
+            replace_tokens=TokenBucket(config.quote.replace_rate_limit, clock.mono_ns),
+        )
+        self._sweep = Sweep(
+            market=config.id,
+            orders=self.orders,
+            intents=self._intents,
+            counters=self.row.counters,
+            alert=alert,
+            clock=clock,
+        )
         self._requote = True
         self._look_due = True
         self._quoted: Basis | None = None
@@ -127,9 +139,6 @@ class QuotedMarket:
         # monotonic ns
         self._sync_retry_ns = 0
         self._sync_force_ns = 0
-        self._swept_ns = clock.mono_ns - _SWEEP_RETRY_NS
-        self._sweep_due = False  # a kill's one batch cancel is still to be sent
-        self._sweep_since_ns = 0  # when it was; 0 = nothing is waited for
         self._quiet_until_ns = 0
         self._cycle_due_ns = 0
         self._cycled_ns = clock.mono_ns
@@ -356,8 +365,9 @@ class QuotedMarket:
 
     def _enter(self, event: LifecycleEvent) -> None:
         before, self.lifecycle = self.lifecycle, step(LIFECYCLE, self.lifecycle, event)
-        self._sweep_due |= self.lifecycle == Lifecycle.EMERGENCY != before
         if before != self.lifecycle:
+            if self.lifecycle == Lifecycle.EMERGENCY:
+                self._sweep.arm()
             _log.info("lifecycle", market=self.config.id, before=before.name, now=self.lifecycle.name)
 
     def _stock_changed(self) -> None:
@@ -468,20 +478,22 @@ class QuotedMarket:
     def _act(self, clock: Clock) -> None:
         held = self.gates
         if self.stopping and self.live:
-            self._pull(clock)
+            self._sweep.pull(clock)
         elif not self.synced and self._may_sync(clock):
             self._sync_retry_ns = clock.mono_ns + _SYNC_RETRY_NS
             self._intents.sync(clock)
         elif self.policy.causes:
-            self._pull_killed(clock)
+            self._sweep.pull_killed(clock, word_is_up=bool(self.arena.killed(self.slot)))
+            self._quoted = None
         elif self.stopping or held == Gate.INVENTORY:
             return  # nothing new; what is live stays until the venue's word is in
         elif held & ~PARTIAL:
-            self._pull(clock)
+            self._sweep.pull(clock)
+            self._quoted = None
         elif not self.kernel.ready:
             return
         elif held & Gate.POST_FILL:
-            self._cancel_aggressive(clock)
+            self._ladder.cancel_aggressive(clock)
         elif not self._quiet_until_ns:
             self._look_for_triggers(clock)
             if self._requote:
@@ -521,94 +533,25 @@ class QuotedMarket:
             )
             self._requote = bool(found)
 
-    def _desired(self) -> list[DesiredOrder]:
-        assert self._funding is not None, "the kernel is ready only after the rules came"
-        target, rules = self.kernel.target, self._funding
+    def _quote(self, clock: Clock) -> None:
+        rules = self._funding
+        assert rules is not None, "the kernel is ready only after the rules came"
         if self.policy.is_one_side:
             rules = structs.replace(rules, allow_buy=False)  # D8: only what reduces
-        return fund(
-            bids=[_level(target.bids[i]) for i in range(target.bid_count)],
-            asks=[_level(target.asks[i]) for i in range(target.ask_count)],
+        sent, waiting = self._ladder.show(
+            clock,
             stock=self.stock,
             rules=rules,
-        )
-
-    def _quote(self, clock: Clock) -> None:
-        actions, waiting = diff(
-            self._desired(),
-            self.live,
-            stock=self.stock,
-            taker_fee_bps=self.taker_fee_bps,
-            now_ms=clock.unix_ms,
             max_age_ms=self.config.quote.stabilization.max_order_age_ms,
         )
-        chosen = affordable(
-            actions,
-            orders=_tokens(self._order_tokens, clock),
-            replaces=_tokens(self._replace_tokens, clock),
-        )
-        for action in chosen:
-            self._send(action, clock)
         self._quoted = self._basis(clock)
-        if chosen:
+        if sent:
             self.row.counters.quotes += 1
-        elif waiting or actions:
+        elif waiting:
             # an answer or a token is needed first: no busy loop over the same plan
             self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + _PLAN_RETRY_NS)
         elif not self.orders.any_busy:
             self._requote = False
-
-    def _cancel_aggressive(self, clock: Clock) -> None:
-        for action in more_aggressive(
-            self.live,
-            touch_bid_cents=self.kernel.touch_bid_cents,
-            touch_ask_cents=self.kernel.touch_ask_cents,
-        ):
-            self._send(action, clock)
-
-    def _pull(self, clock: Clock) -> None:
-        """Takes every order off the book, once, and again each second until none is live."""
-        if not self.live or clock.mono_ns < self._swept_ns + _SWEEP_RETRY_NS:
-            return
-        self._swept_ns = clock.mono_ns
-        intent = self._intents.cancel_all(clock)
-        for order in self.live:
-            self.orders.leaving(order, intent)
-        self.row.counters.cancels += 1
-        self._quoted = None
-
-    def _pull_killed(self, clock: Clock) -> None:
-        """§5.2: one batch cancel. While the kill word is up the gateway verifies and repeats it by itself."""
-        if not self.live:
-            self._sweep_due, self._sweep_since_ns = False, 0
-        elif self._sweep_due and clock.mono_ns >= self._swept_ns + _SWEEP_RETRY_NS:
-            self._sweep_due, self._sweep_since_ns = False, clock.mono_ns
-            self._pull(clock)
-        elif not self.arena.killed(self.slot):  # suspended: no word is up, so nobody else looks
-            self._pull(clock)
-        elif self._sweep_since_ns and clock.mono_ns - self._sweep_since_ns > _SWEEP_ALERT_NS:
-            self._sweep_since_ns = 0
-            self._alert(
-                Alert.CANCEL_NOT_CONFIRMED, Severity.CRITICAL, market=self.config.id, live=len(self.live)
-            )
-
-    def _send(self, action: Action, clock: Clock) -> None:
-        counters = self.row.counters
-        match action:
-            case Cancel(live=live):
-                self.orders.leaving(live, self._intents.cancel(live, clock))
-                self._order_tokens.take(clock.mono_ns)
-                counters.cancels += 1
-            case Replace(live=live, desired=desired):
-                intent = self._intents.replace(live, desired, clock)
-                self.orders.leaving(live, intent, replaced=True)
-                self.orders.asked_for(desired, intent, clock)
-                self._replace_tokens.take(clock.mono_ns)
-                counters.replaces += 1
-            case Place(desired=desired):
-                self.orders.asked_for(desired, self._intents.place(desired, clock), clock)
-                self._order_tokens.take(clock.mono_ns)
-                counters.places += 1
 
     def _plan_supply(self, clock: Clock) -> None:
         """§9: pairs into cash or cash into pairs, at most once a minute, and only while all is well."""
@@ -663,7 +606,7 @@ class QuotedMarket:
         refused = self.policy.resume(clock, self._standing(), reason=reason)
         if not refused:
             self._enter(LifecycleEvent.RESUME)
-            self._sweep_due, self._sweep_since_ns = False, 0
+            self._sweep.disarm()
             self._oversold_syncs = 0
             self._quoted = None
             self.reconcile()
@@ -698,11 +641,3 @@ class QuotedMarket:
             gates=self.gates,
             synced=self.synced,
         )
-
-
-def _tokens(bucket: TokenBucket, clock: Clock) -> Tokens:
-    return Tokens(left=bucket.tokens(clock.mono_ns), capacity=bucket.capacity)
-
-
-def _level(level: Any) -> Level:
-    return Level(price_cents=level.price_ticks, quantity=level.lots)
