@@ -104,6 +104,10 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 	exec $(VENV_PYTHON) -m tests.faults.campaign $(if $(filter-out 0,$(QUICK)),--quick) $(if $(SEED),--seed '$(SEED)') \
 	    $(if $(COUNT),--count '$(COUNT)') $(if $(filter-out 0,$(RESUME)),--resume)
 
+ambiguous: venv ## 10,000 requests without an intelligible answer, explained by both journals (COUNT= SEED=)
+	$(call campaign,tests/faults/ambiguous.py)
+	exec $(VENV_PYTHON) -m tests.faults.ambiguous $(if $(COUNT),--count '$(COUNT)') $(if $(SEED),--seed '$(SEED)')
+
 scenarios: venv ## defence on a live engine, then quoting quality on seeded flows; 15 min (SEED= ARGS='--resume --rivals --sweep --docs')
 	$(call campaign,tests/scenarios/__main__.py)
 	$(VENV_PYTHON) -m pytest -q -m live tests/scenarios

@@ -9,6 +9,8 @@ pull quotes (quoter: its market; ingest, gateway and supervisor: all) they must 
 exchange in between; the death of guard, writer or control must not touch an order. At the end nothing may be
 live at the exchange, and stock and cash of every market must equal the exchange's to the cent.
 
+The full run begins with every named crash point (``tests/faults/crash_points.py``), one engine each.
+
 One line per fault, a table of the times per kind beside the bounds of reliability §2, and as last line
 ``faults survived N/N``; exit code 1 unless all were. Fault k of a seed is always the same; each is written to
 ``build/faults/SEED.jsonl`` as it ends, and ``--resume`` goes on behind the last one there.
@@ -35,12 +37,15 @@ from rich.table import Table
 
 from engine._native import lib
 from engine.arena import cell
+from engine.crash_points import POINTS
 from engine.demo import Demo, DemoOptions, make_plan
 from engine.events import ProcessState
 from engine.observer import MarketFold
-from engine.report import Report, verdicts
+from engine.report import Report
 from engine.snapshot import ProcessView, take
 from engine.stage import PrivateDirectory, Stage, StageError, StopAskedError, stop_on_signals
+from tests.faults.crash_points import visit
+from tests.faults.verdict import final_problems
 
 QUICK_FAULTS = 10
 FULL_FAULTS = 220
@@ -353,14 +358,6 @@ async def _perform(directory: PrivateDirectory, campaign: Campaign, *, seed: int
         return await Demo(plan, stage, console, live=False, play=campaign.play).run()
 
 
-def final_problems(report: Report | None) -> tuple[str, ...]:
-    """What is not well after all faults: the run itself, or a balance."""
-    if report is None:
-        return ("the campaign was stopped",)
-    allowed = set(verdicts(report)) - set(verdicts(report, may_be_killed=True))
-    return tuple(problem for problem in report.problems if problem not in allowed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the campaign; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description="Kill and check.")
@@ -376,7 +373,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     done = recorded(seed) if options.resume else []
     if not options.resume:
         record_file(seed).unlink(missing_ok=True)
+    places = () if options.quick or options.resume else POINTS
     print(f"faults: {count} faults, seed {seed}, {len(done)} of them done before", flush=True)
+    died_well = visit(places, seed=seed)
     campaign = Campaign(count=count, seed=seed, done=done)
     problems: tuple[str, ...]
     RECORDS.mkdir(parents=True, exist_ok=True)
@@ -394,6 +393,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Console(highlight=False, width=200).print(table(campaign.faults))
     for problem in problems:
         print(f"faults: {problem}")
+    survived, count = survived + died_well, count + len(places)
     print(f"faults survived {survived}/{count}", flush=True)
     return 0 if survived == count else 1
 

@@ -27,7 +27,7 @@ from engine.demo import Demo, DemoOptions, make_plan
 from engine.report import Report
 from engine.snapshot import take
 from engine.stage import PrivateDirectory, Stage, StageError, StopAskedError, stop_on_signals
-from tests.faults.campaign import final_problems
+from tests.faults.verdict import final_problems
 
 MARKETS = 2
 DIES_S_MAX = 60.0
@@ -130,6 +130,16 @@ def strike(name: str, *, seed: int) -> Place:
     return place
 
 
+def visit(names: Sequence[str], *, seed: int) -> int:
+    """One engine per place, one line per engine; returns how many were survived."""
+    survived = 0
+    for number, name in enumerate(names, 1):
+        place = strike(name, seed=seed)
+        survived += not place.problem
+        print(place.line(number, len(names)), flush=True)
+    return survived
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the places; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.crash_points", description="Die and check.")
@@ -138,11 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     print(f"crash points: {len(options.only)} places, seed {seed}", flush=True)
-    survived = 0
-    for number, name in enumerate(options.only, 1):
-        place = strike(name, seed=seed)
-        survived += not place.problem
-        print(place.line(number, len(options.only)), flush=True)
+    survived = visit(options.only, seed=seed)
     print(f"crash points survived {survived}/{len(options.only)}", flush=True)
     return 0 if survived == len(options.only) else 1
 
