@@ -29,7 +29,7 @@ from engine.events import (
 )
 from engine.quoting import budget, defence, gates, kills, oracle, phases, scaling, toxicity
 from engine.quoting.budget import Ledger
-from engine.quoting.defence import DefenceInputs, DefenceState
+from engine.quoting.defence import DefenceInputs, DefenceState, WidenSource
 from engine.quoting.gates import Calls, CallWindow, GateEvidence, GateState
 from engine.quoting.inventory import Stock
 from engine.quoting.kills import KillEvidence, Money
@@ -303,7 +303,9 @@ class MarketPolicy:
         self.vpin = toxicity.vpin(
             trades=seen.trades, shares=seen.lots, sold_shares=seen.sell_lots, window=quote.vpin_window
         )
-        before = self.defence
+        before, stale = self.defence, oracle.is_stale(view, quote, self._now_ms(clock))
+        if stale and not before.sources & WidenSource.ORACLE_STALE:
+            self._alert(Alert.ORACLE_STALE, Severity.WARNING, market=self.config.id)
         self.defence = defence.advance(
             before,
             DefenceInputs(
@@ -312,7 +314,7 @@ class MarketPolicy:
                 fair_price_cents=fair.fair_price_cents if self._kernel.ready else 50,
                 vpin_imbalance=self.vpin.imbalance_shares,
                 vpin_volume=self.vpin.volume_shares,
-                oracle_stale=oracle.is_stale(view, quote, self._now_ms(clock)),
+                oracle_stale=stale,
                 killed=bool(self.causes),
             ),
             quote,
@@ -405,6 +407,8 @@ class MarketPolicy:
         self.causes |= found
         if not new:
             return
+        if new & KillCause.GATE_TIMEOUT:
+            self._alert(Alert.GATE_HELD, Severity.CRITICAL, market=self.config.id, gates=self.gates.held.name)
         self._raise_word()
         if self.defence.level != DefenseLevel.KILL_SWITCH:
             level = step(DEFENCE, self.defence.level, DefenceEvent.KILL)

@@ -61,6 +61,15 @@ _NOT_OURS: Final = 6004
 
 # refusals that say our picture of the venue is wrong: ask for the venue's
 _RESYNC_CODES: Final = frozenset({2001, 4005, 5001, 6002})
+# refusals that belong to the day's work: partly or fully filled meanwhile (6001, 6003, 4006)
+_EXPECTED_CODES: Final = frozenset({6001, 6003, 4006})
+_REJECT_ALERTS: Final = {
+    4005: (Alert.CLIENT_ID_REUSED, Severity.CRITICAL),
+    6002: (Alert.GHOST_ORDER, Severity.WARNING),
+    _NOT_OURS: (Alert.ORDER_OWNERSHIP, Severity.CRITICAL),
+    6005: (Alert.MARKET_MISMATCH, Severity.CRITICAL),
+    9001: (Alert.RATE_LIMITED, Severity.WARNING),
+}
 _PAID_OUT: Final = (MarketStatus.SETTLED, MarketStatus.VOIDED)
 
 
@@ -135,7 +144,8 @@ class QuotedMarket:
         self._look_due = True
         self._quoted: Basis | None = None
         self._oversold_syncs = 0  # reconciliations in a row that found more for sale than held
-        self._supply_intent = 0
+        self._supply_intent = -1  # the last mint or burn asked for; -1 = none
+        self._supply_plan: type[supply.Merge | supply.Mint] = supply.Mint
         # monotonic ns
         self._sync_retry_ns = 0
         self._sync_force_ns = 0
@@ -190,7 +200,20 @@ class QuotedMarket:
             self.reconcile()
         if record.code == _NOT_OURS:
             self.kill(KillCause.OWNERSHIP)
-        _log.info("rejected", market=self.config.id, code=int(record.code), intent=int(record.intent))
+        self._tell_rejected(int(record.code), int(record.intent))
+
+    def _tell_rejected(self, code: int, intent: int) -> None:
+        """§6.2: what a person should hear of is an alert, the rest a line."""
+        market = self.config.id
+        if intent == self._supply_intent:
+            merging = self._supply_plan is supply.Merge
+            failed = Alert.AUTO_MERGE_FAILED if merging else Alert.AUTO_MINT_FAILED
+            self._alert(failed, Severity.WARNING, market=market, code=code)
+        elif code > 0 and code not in _EXPECTED_CODES:
+            alert, severity = _REJECT_ALERTS.get(code, (Alert.ORDER_REJECTED, Severity.WARNING))
+            self._alert(alert, severity, market=market, code=code, intent=intent)
+        else:
+            _log.info("rejected", market=market, code=code, intent=intent)
 
     def _on_gone(self, record: Any) -> None:
         order = self.orders.by_slot(record.live_slot)
@@ -354,6 +377,8 @@ class QuotedMarket:
         if status == self.status:
             return
         _log.info("market_status", market=self.config.id, before=self.status.name, now=status.name)
+        if self.status == MarketStatus.ACTIVE:
+            self._alert(Alert.MARKET_STATUS, Severity.WARNING, market=self.config.id, status=status.name)
         self.status = status
         if status in _PAID_OUT:
             self._enter(LifecycleEvent.CLOSED)
@@ -576,7 +601,7 @@ class QuotedMarket:
         if plan is None:
             return
         self.row.counters.last_supply_ms = clock.unix_ms
-        self._intents.supply(plan, clock)
+        self._supply_intent, self._supply_plan = self._intents.supply(plan, clock), type(plan)
         _log.info("supply", market=self.config.id, plan=type(plan).__name__, pairs=plan.pairs)
 
     # ---- process and operator ----------------------------------------------------------------

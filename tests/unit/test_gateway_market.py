@@ -91,7 +91,8 @@ def standing(market: GatewayMarket, order: LiveOrder) -> Standing:
 # -- ids
 
 
-def test_the_client_order_id_of_ex_33() -> None:
+@pytest.mark.spec_examples
+def test_ex33_client_order_id() -> None:
     plain = client_order_id(MARKET_ID, YES, SELL, unix_ms=1_740_652_800_000, sequence=1)
     assert plain == "amm_MKT-BTC-100K-2026_YES_SELL_1740652800000_001"
     assert len(plain) == 48

@@ -12,6 +12,7 @@ import pytest
 
 from engine import config as configuration
 from engine._native import ffi, lib
+from engine.alerts import counts
 from engine.arena import check, padded
 from engine.events import (
     DefenseLevel,
@@ -356,6 +357,26 @@ def test_a_stale_book_of_more_than_a_minute_kills(tmp_path: Path) -> None:
     assert KillCause(row(venue).kill_causes) == KillCause.GATE_TIMEOUT
 
 
+def test_a_person_hears_of_what_is_not_the_days_work(tmp_path: Path) -> None:
+    venue = started(tmp_path)
+    for code in (6001, 6003, 4006, int(lib.LOCAL_RATE_LIMIT)):
+        venue.answer(ExecutionKind.REJECTED, intent=999, code=code)
+    venue.run()
+    assert {count.name for count in counts(venue.quoter.proc.row)} == {"PHASE_CHANGED"}
+    for code in (4001, 6005, 6004):
+        venue.answer(ExecutionKind.REJECTED, intent=999, code=code)
+    order = market(venue).live[0]
+    venue.answer(ExecutionKind.CANCELLED, live_slot=order.live_slot)
+    venue.run(1.0)
+    assert {count.name for count in counts(venue.quoter.proc.row)} == {
+        "PHASE_CHANGED",
+        "ORDER_REJECTED",
+        "MARKET_MISMATCH",
+        "ORDER_OWNERSHIP",
+        "KILL_SWITCH",
+    }
+
+
 # ---- gates --------------------------------------------------------------------------------------
 
 
@@ -384,6 +405,7 @@ def test_three_velocity_locks_in_a_minute_kill(tmp_path: Path) -> None:
     assert KillCause(row(venue).kill_causes) == KillCause.LVR_REPEAT
 
 
+@pytest.mark.spec_examples
 def test_ex32_a_filled_replace_counts_once_and_waits_for_the_delay(tmp_path: Path) -> None:
     venue = started(tmp_path)
     old = next(o for o in market(venue).live if o.book_price_cents == 52)
