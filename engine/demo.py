@@ -25,6 +25,7 @@ import uvloop
 from msgspec import Struct
 from rich.console import Console
 
+from engine import kpi_file
 from engine._native import lib
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.events import Lifecycle
@@ -47,6 +48,7 @@ from engine.report import (
     presence,
     verdicts,
 )
+from engine.report_view import Quality, quality
 from engine.sampler import EngineSampler
 from engine.snapshot import MarketView, Snapshot, take
 from engine.spans import intersect
@@ -418,7 +420,15 @@ class Demo:
                 python=platform.python_version(),
             ),
             feed=self._feed_report(),
+            quality=self._quality(),
         )
+
+    def _quality(self) -> Quality | None:
+        """What the recorder kept to the last; its own log says why when that is nothing."""
+        try:
+            return quality(kpi_file.load(self.stage.run_dir))
+        except kpi_file.KpiFileError:
+            return None
 
     async def _read_books(self, market_ids: list[str]) -> dict[str, ExchangeBooks]:
         """The exchange's books by market, after the engine has gone; what contradicts itself is noted."""

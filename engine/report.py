@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from engine.report_view import Quality
 from engine.spans import Spans, clip, share, total_ns
 
 SETTLING_NS: Final = 3_000_000_000
@@ -110,6 +111,8 @@ class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     markets: tuple[MarketReport, ...]
     machine: Machine
     feed: FeedReport | None = None
+    quality: Quality | None = None
+    """What the recorder kept: the figures of ``corequote report``; None when it left nothing."""
     problems: tuple[str, ...] = ()
     """What is not as it must be; the run succeeded when there is nothing here."""
 
@@ -152,6 +155,8 @@ def verdicts(report: Report, *, may_be_killed: bool = False) -> tuple[str, ...]:
         found += _market_verdicts(market, may_be_killed=may_be_killed)
     if report.feed is not None:
         found += _feed_verdicts(report.feed)
+    if report.quality is not None:
+        found += _quality_verdicts(report.quality, whole=not report.restarts)
     return tuple(found)
 
 
@@ -168,6 +173,20 @@ def _market_verdicts(market: MarketReport, *, may_be_killed: bool) -> list[str]:
     if market.pid and market.cpu != market.cpu_planned:
         found.append(f"quoter ran on core {market.cpu}, planned was {market.cpu_planned}")
     return [f"{market.market_id}: {line}" for line in found]
+
+
+def _quality_verdicts(quality: Quality, *, whole: bool) -> list[str]:
+    """The PnL identity holds to the cent; where nothing died, nothing is unexplained either."""
+    found = []
+    for market in quality.markets:
+        money = market.parts[0].figures.money
+        if money is None:
+            continue
+        if money.identity_error:
+            found.append(f"{market.market_id}: the parts of its PnL miss it by {money.identity_error} cents")
+        if whole and not quality.lost_records and money.unexplained_abs:
+            found.append(f"{market.market_id}: {money.unexplained_abs} cents of its PnL are unexplained")
+    return found
 
 
 def _feed_verdicts(feed: FeedReport) -> list[str]:

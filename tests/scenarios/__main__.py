@@ -12,6 +12,7 @@ criterion met; 1 not, and which; 2 usage.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -47,9 +48,11 @@ def run_play(scenarios: Sequence[Scenario], options: argparse.Namespace) -> list
     run_dir = Path(tempfile.mkdtemp(prefix="cq-play-"))
     (run_dir / "log").mkdir()
     try:
-        return uvloop.run(play.run(run_dir))
+        outcomes = uvloop.run(play.run(run_dir))
     except StageError as error:
         raise StageError(f"{error} (see {run_dir}/log)", error.exit_code) from None
+    shutil.rmtree(run_dir, ignore_errors=True)
+    return outcomes
 
 
 def report(scenario: Scenario, outcome: Outcome) -> list[str]:

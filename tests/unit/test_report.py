@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.kpi import MarketRecord, Tally
+from engine.kpi_file import KpiDocument
 from engine.report import (
     ExchangeView,
     FeedReport,
@@ -20,6 +22,7 @@ from engine.report import (
     presence,
     verdicts,
 )
+from engine.report_view import quality
 from engine.spans import Spans, Switch, clip, intersect, share, total_ns
 
 SECOND_NS = 1_000_000_000
@@ -200,3 +203,22 @@ def test_the_report_is_the_json_that_was_promised() -> None:
     assert set(promised.split()) <= set(only)
     assert set(only["exchange"]) == {"yes_volume", "no_volume", "cash_cents"}
     assert set(only["tick_to_quote_ns"]) == {"p50", "p99", "max", "count"}
+
+
+@pytest.mark.parametrize(
+    ("tally", "restarts", "lost", "said"),
+    [
+        ({"capture_cents": 5, "assets_change_cents": 4, "venue_checks": 1}, 0, 0, "miss it by -1 cents"),
+        ({"unexplained_cents": 3, "unexplained_abs_cents": 3, "assets_change_cents": 3}, 0, 0, "3 cents"),
+        ({"unexplained_cents": 3, "unexplained_abs_cents": 3, "assets_change_cents": 3}, 1, 0, ""),
+        ({"unexplained_cents": 3, "unexplained_abs_cents": 3, "assets_change_cents": 3}, 0, 9, ""),
+        ({"capture_cents": 5, "assets_change_cents": 5, "venue_checks": 1}, 0, 0, ""),
+        ({}, 0, 0, ""),
+    ],
+)
+def test_the_parts_of_pnl_must_add_up(tally: dict[str, int], restarts: int, lost: int, said: str) -> None:
+    total = msgspec.structs.replace(Tally(priced_shares=1), **tally)
+    record = MarketRecord(market_id="MKT-DEMO-01", total=total)
+    recorded = quality(KpiDocument(lost_records=lost, markets=[record]))
+    found = verdicts(msgspec.structs.replace(report(market()), restarts=restarts, quality=recorded))
+    assert (len(found) == 1 and said in found[0]) if said else found == ()
