@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from engine._native import lib
-from engine.kpi import DEPTH_CENTS, MARKOUT_S, Tally
+from engine.kpi_values import DEPTH_CENTS, MARKOUT_S, Tally
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from engine import rundir
-from engine.kpi import MarketRecord
+from engine.kpi_values import MarketRecord
 
 KPI_FILE: Final = "kpi.json"
 VERSION: Final = 1

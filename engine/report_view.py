@@ -14,9 +14,9 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from engine.kpi import DEPTH_CENTS, MARKOUT_S, MarketRecord, Tally
 from engine.kpi_figures import Figures, figures
 from engine.kpi_file import KpiDocument, Latency
+from engine.kpi_values import DEPTH_CENTS, MARKOUT_S, MarketRecord, Tally
 from engine.liveview import money
 
 TOTAL: Final = "total"

@@ -34,7 +34,8 @@ from engine.events import (
     Scenario,
     Side,
 )
-from engine.kpi import Condition, Fill, MarketKpis, MarketRecord, OwnQuotes
+from engine.kpi import MarketKpis
+from engine.kpi_values import Condition, Fill, MarketRecord, OwnQuotes
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import Stock
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from engine import kpi_file
 from engine._native import lib
 from engine.arena import cell
-from engine.kpi import MarketRecord
 from engine.kpi_file import KpiDocument, KpiFileError, Latency, RingPositions
+from engine.kpi_values import MarketRecord
 from engine.row_versions import RowVersions
 from engine.snapshot import histogram
 from engine.workers import process

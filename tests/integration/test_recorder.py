@@ -28,8 +28,8 @@ from engine.events import (
     Scenario,
     Side,
 )
-from engine.kpi import MarketRecord
 from engine.kpi_figures import Figures, figures
+from engine.kpi_values import MarketRecord
 from tests.integration.worker_rig import WorkerRig, until
 
 MARKET = "MKT-KPI"

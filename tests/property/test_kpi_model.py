@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import Scenario, Side
-from engine.kpi import DEPTH_CENTS, MARKOUT_S, Condition, Fill, MarketKpis, MarketRecord, OwnQuotes, Tally
+from engine.kpi import MarketKpis
 from engine.kpi_figures import figures
+from engine.kpi_values import DEPTH_CENTS, MARKOUT_S, Condition, Fill, MarketRecord, OwnQuotes, Tally
 from engine.quoting.inventory import Stock
 
 S = 1_000_000_000

@@ -260,14 +260,14 @@ EXPIRY: Final = Scenario(
     title="trading ends in 16 minutes, then in less than a quarter of an hour",
     parts=_CROWD,
     ends_in_s=960.0,
-    criteria=(no_breach, not_losing, present, no_kill),
+    criteria=(no_breach, not_losing, present),
 )
 EVENT: Final = Scenario(
     name="event",
     title="an announced event whose shield begins after a minute",
     parts=_CROWD,
     event_in_s=960.0,
-    criteria=(no_breach, not_losing, present, no_kill),
+    criteria=(no_breach, not_losing, present),
 )
 
 TWO_HIT: Final = structs.replace(

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from engine.events import Scenario, Side
-from engine.kpi import Condition, Fill, MarketKpis, MarketRecord, OwnQuotes, Tally
+from engine.kpi import MarketKpis
+from engine.kpi_values import Condition, Fill, MarketRecord, OwnQuotes, Tally
 from engine.observer import JournalEntry, JournalFold, JournalPage, MarketFold, OperatorClient
 from engine.paper.client import PAGES_MAX, UnreachableError
 from engine.quoting.inventory import Stock

@@ -58,13 +58,14 @@ def _suite(outcomes: dict[str, Outcome]) -> list[str]:
         rows.append(
             [
                 outcome.name,
+                f"{outcome.seconds:g}",
                 "passed" if not failed else f"**failed**: {'; '.join(failed)}",
                 _percent(shown.presence),
                 _percent(shown.presence_free),
                 _number(shown.quoted_spread),
                 _number(shown.effective_spread),
                 str(shown.fills),
-                *(_number(shown.markout[horizon]) for horizon in (1, 10, 60)),
+                *(_number(shown.markout[horizon]) for horizon in (1, 10, 60, 300)),
                 *(
                     ["-"] * 4
                     if money is None
@@ -77,8 +78,8 @@ def _suite(outcomes: dict[str, Outcome]) -> list[str]:
             ]
         )
     head = [
-        *("scenario", "verdict", "presence", "ungated", "spread ¢", "effective ¢", "fills"),
-        *("markout 1 s", "10 s", "60 s", "capture", "inventory", "fees", "PnL", "drawdown"),
+        *("scenario", "s", "verdict", "presence", "ungated", "spread ¢", "effective ¢", "fills"),
+        *("markout 1 s", "10 s", "60 s", "300 s", "capture", "inventory", "fees", "PnL", "drawdown"),
         *("\\|q\\| mean", "p95", "levels and kills, at second"),
     ]
     about = [
@@ -87,7 +88,8 @@ def _suite(outcomes: dict[str, Outcome]) -> list[str]:
     return [
         "## Scenarios",
         "",
-        f"Measured {_made_by()}, {found[0].seconds:g} s each, seed {found[0].seed}. {' '.join(about)}",
+        f"Measured {_made_by()}. Prices in cents, money in dollars, at the engine's own fair price."
+        f" {' '.join(about)}",
         "",
         *_table(head, rows),
         "",

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 from msgspec import structs
 
-from engine.kpi import Tally
 from engine.kpi_figures import figures
+from engine.kpi_values import Tally
 from tests.scenarios.catalogue import (
     CALM,
     SCENARIOS,

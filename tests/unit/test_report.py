@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.kpi import MarketRecord, Tally
 from engine.kpi_file import KpiDocument
+from engine.kpi_values import MarketRecord, Tally
 from engine.report import (
     ExchangeView,
     FeedReport,
