@@ -319,7 +319,7 @@ typedef struct {
     int64_t cash_cents;    /* CASH: this market's cash incl. what its own BUY orders freeze */
     int64_t yes_volume, yes_cost_cents, no_volume, no_cost_cents; /* POSITION, MINTED, BURNED */
     int64_t venue_unix_ns;
-    int64_t sent_mono_ns;  /* when the request's bytes were handed to the socket */
+    int64_t sent_mono_ns;  /* when the request's bytes were handed to the socket; FILL: when it was told */
     char venue_order_id[VENUE_ID_BYTES];
     char trade_id[VENUE_ID_BYTES]; /* FILL: trade; CURSOR: newest trade already counted in POSITION */
     int64_t told_mono_ns;  /* when the gateway made this record */

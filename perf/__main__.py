@@ -11,7 +11,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "perf" / "results"
-SCRIPTS: Final = ("ring", "book", "ingest", "tick_to_quote", "writer", "scaling", "exchange")
+SCRIPTS: Final = ("ring", "book", "ingest", "tick_to_quote", "writer", "order_path", "scaling", "exchange")
 
 
 def markdown(report: dict[str, Any]) -> str:

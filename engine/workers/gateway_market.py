@@ -65,6 +65,7 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     busy: bool = True
     sent: bool = False
     announced: bool = False
+    cancel_sent_mono_ns: int = 0  # when the bytes of the cancel that ended it left
 
     @property
     def filled(self) -> int:

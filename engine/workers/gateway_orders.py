@@ -323,7 +323,8 @@ class OrderDesk:
             if crash_points.armed:
                 crash_points.reach("gateway.mid_cancel")
             match outcome:
-                case Answered(data=cancelled):
+                case Answered(data=cancelled, sent_mono_ns=sent_mono_ns):
+                    order.cancel_sent_mono_ns = sent_mono_ns
                     told = await self._gone(
                         market,
                         order,

@@ -149,6 +149,7 @@ class WorkerReports:
             worker_epoch=worker_epoch,
             price_cents=order.price_cents,
             quantity=remainder,
+            sent_mono_ns=order.cancel_sent_mono_ns,
         )
 
     def filled(self, market: GatewayMarket, order: LiveOrder) -> None:
@@ -196,6 +197,7 @@ class WorkerReports:
                 "quantity": quantity,
                 "fee_cents": fee_cents,
                 "venue_unix_ns": unix_ns,
+                "sent_mono_ns": lib.mono_now_ns(),
             },
         )
 

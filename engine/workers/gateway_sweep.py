@@ -135,6 +135,8 @@ class Sweeper:
             if crash_points.armed:
                 crash_points.reach("gateway.mid_sweep")
             if isinstance(outcome, Answered):
+                for order in meant:
+                    order.cancel_sent_mono_ns = order.cancel_sent_mono_ns or outcome.sent_mono_ns
                 if await self._none_listed(market, scope, meant):
                     break
             elif isinstance(outcome, Refused) and outcome.code != venue.RATE_LIMITED:

@@ -41,6 +41,7 @@ class IntentWriter:
 
     def __init__(self, *, slot: int, worker_epoch: int, kernel: MarketKernel, emit: Emit) -> None:
         self.basis = OrderBasis()
+        self.trigger_mono_ns = 0  # when what the next orders answer to came in; 0 = a timer
         self._slot = slot
         self._worker_epoch = worker_epoch
         self._kernel = kernel
@@ -61,7 +62,7 @@ class IntentWriter:
         record.config_version = self.basis.config_version
         record.inventory_version = self.basis.inventory_version
         record.decided_mono_ns = clock.mono_ns
-        record.trigger_mono_ns = kernel.native.trigger_recv_ns
+        record.trigger_mono_ns = self.trigger_mono_ns
         record.basis_anchor = fair.anchor_cents
         record.basis_micro = fair.micro_cents
         record.basis_posterior = fair.posterior_cents

@@ -246,6 +246,7 @@ class QuotedMarket:
         self.row.counters.fills += 1
         self.row.counters.total_fills_today += 1
         self._requote = True
+        self._intents.trigger_mono_ns = record.sent_mono_ns
 
     def _book_fill(self, record: Any, side: Side, clock: Clock) -> None:
         try:
@@ -454,13 +455,14 @@ class QuotedMarket:
 
     def _look(self, clock: Clock, *, cycle: bool) -> None:
         self.row.account_time(self.gates, self.policy.defence.level, clock)
-        before, day = self.gates, self.policy.day
+        before, day, release_ns = self.gates, self.policy.day, self.policy.next_release_ns
         if self.policy.look(clock, self._standing(), cycle=cycle):
             self.kernel.compute(clock.unix_ms)
         if day != self.policy.day:
             self.row.counters.total_fills_today = 0  # §9.4
         if before & ~self.gates:
             self._requote = True  # §3.8: a released gate re-quotes
+            self._intents.trigger_mono_ns = min(release_ns or clock.mono_ns, clock.mono_ns)
         if self.policy.causes and self.lifecycle == Lifecycle.RUNNING:
             self._enter(LifecycleEvent.KILL)
         elif self.policy.resumes_by_itself and self.status == MarketStatus.ACTIVE:
@@ -557,6 +559,8 @@ class QuotedMarket:
                 quote=self.config.quote,
             )
             self._requote = bool(found)
+            by_message = self.kernel.native.news & lib.PASS_TARGET
+            self._intents.trigger_mono_ns = self.kernel.native.trigger_recv_ns if by_message else 0
 
     def _quote(self, clock: Clock) -> None:
         rules = self._funding
@@ -577,6 +581,7 @@ class QuotedMarket:
             self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + _PLAN_RETRY_NS)
         elif not self.orders.any_busy:
             self._requote = False
+            self._intents.trigger_mono_ns = 0
 
     def _plan_supply(self, clock: Clock) -> None:
         """§9: pairs into cash or cash into pairs, at most once a minute, and only while all is well."""
