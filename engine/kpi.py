@@ -51,6 +51,7 @@ class MarketKpis:
         self.record: Final = record
         self._now_ns: int | None = None
         self._quotes = OwnQuotes()
+        self._oracle_cents: int | None = None
         self._marks: deque[tuple[int, int]] = deque(maxlen=_MARKS_MAX)
         self._waiting: Final = tuple(deque[_Waiting](maxlen=PENDING_FILLS_MAX) for _ in MARKOUT_S)
         self._day_end_ns = 0
@@ -95,6 +96,9 @@ class MarketKpis:
     def _count_time(self, tally: Tally, elapsed_ns: int) -> None:
         tally.observed_ns += elapsed_ns
         self._count_stock(tally, elapsed_ns)
+        if self._oracle_cents is not None and self.record.mark_cents is not None:
+            tally.oracle_ns += elapsed_ns
+            tally.oracle_cents_ns += abs(self.record.mark_cents - self._oracle_cents) * elapsed_ns
         condition = self.record.condition
         if condition is None:
             return
@@ -162,6 +166,11 @@ class MarketKpis:
         """From ``at_ns`` on these rest."""
         self.advance(at_ns)
         self._quotes = quotes
+
+    def oracle(self, at_ns: int, cents: int | None) -> None:
+        """From ``at_ns`` on the oracle says this, or nothing."""
+        self.advance(at_ns)
+        self._oracle_cents = cents
 
     def mark(self, at_ns: int, cents: int) -> None:
         """From ``at_ns`` on the fair price is this."""
@@ -272,16 +281,20 @@ class MarketKpis:
         for tally in self._tallies:
             tally.requests += 1
 
-    def outcome(
-        self, at_ns: int, name: str, *, posted_shares: int = 0, replace_bucket: int | None = None
-    ) -> None:
-        """A request was answered: how, what is new in the book, and how long a replace took."""
+    def outcome(self, at_ns: int, name: str, *, posted_shares: int = 0) -> None:
+        """A request was answered: how, and what is new in the book."""
         self.advance(at_ns)
         for tally in self._tallies:
             _add(tally.outcomes, name, 1)
             tally.posted_shares += posted_shares
+
+    def latency(self, *, replace_bucket: int | None = None, cancel_bucket: int | None = None) -> None:
+        """How long the replace or cancel just answered took (bucket of a latency histogram)."""
+        for tally in self._tallies:
             if replace_bucket is not None:
                 tally.replace_ns[replace_bucket] = tally.replace_ns.get(replace_bucket, 0) + 1
+            if cancel_bucket is not None:
+                tally.cancel_ns[cancel_bucket] = tally.cancel_ns.get(cancel_bucket, 0) + 1
 
     # ---- within ------------------------------------------------------------------------------
 

@@ -82,6 +82,13 @@ class Figures(Struct, frozen=True, kw_only=True):
     kill_entries: dict[str, int]
     replace_ms_p50: float | None
     replace_ms_p99: float | None
+    cancel_ms_p50: float | None = None
+    """From the event to the cancel's answer; target below 100 ms."""
+    cancel_ms_p99: float | None = None
+    requests_per_minute: float | None = None
+    """Of ACTIVE time: the rate budget's use."""
+    oracle_deviation: float | None = None
+    """Mean distance of the fair price from the oracle, cents."""
     outcomes: dict[str, int]
 
 
@@ -131,8 +138,12 @@ def figures(tally: Tally) -> Figures:
         gate_entries=dict(sorted(tally.gate_entries.items())),
         kill_s=_seconds(tally.kill_ns),
         kill_entries=dict(sorted(tally.kill_entries.items())),
-        replace_ms_p50=_latency_ms(tally, 50),
-        replace_ms_p99=_latency_ms(tally, 99),
+        replace_ms_p50=_latency_ms(tally.replace_ns, 50),
+        replace_ms_p99=_latency_ms(tally.replace_ns, 99),
+        cancel_ms_p50=_latency_ms(tally.cancel_ns, 50),
+        cancel_ms_p99=_latency_ms(tally.cancel_ns, 99),
+        requests_per_minute=_ratio(tally.requests * 60 * _NS_PER_S, tally.active_ns),
+        oracle_deviation=_ratio(tally.oracle_cents_ns, tally.oracle_ns),
         outcomes=dict(sorted(tally.outcomes.items())),
     )
 
@@ -172,7 +183,7 @@ def _percentile(weights: dict[int, int], part: int, whole: int, *, scale: float)
     return None
 
 
-def _latency_ms(tally: Tally, percent: int) -> float | None:
+def _latency_ms(buckets: dict[int, int], percent: int) -> float | None:
     """Floor of the histogram bucket (3 % wide) that holds the percentile, ms."""
-    bucket = _percentile(tally.replace_ns, percent, 100, scale=1)
+    bucket = _percentile(buckets, percent, 100, scale=1)
     return None if bucket is None else lib.histogram_bucket_floor_ns(int(bucket)) / _NS_PER_MS

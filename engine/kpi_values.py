@@ -53,6 +53,11 @@ class Tally(Struct, kw_only=True, omit_defaults=True):
     """|Y - N| over the same time, and the largest."""
     exposure_shares_max: int = 0
 
+    # oracle, while it has a value and there is a fair price
+    oracle_ns: int = 0
+    oracle_cents_ns: int = 0
+    """|fair price - oracle| over that time."""
+
     # orders
     requests: int = 0
     """Places, replaces and cancels asked for."""
@@ -62,6 +67,8 @@ class Tally(Struct, kw_only=True, omit_defaults=True):
     outcomes: dict[str, int] = field(default_factory=dict)
     replace_ns: dict[int, int] = field(default_factory=dict)
     """Replaces by latency bucket (decided to answered)."""
+    cancel_ns: dict[int, int] = field(default_factory=dict)
+    """Cancels likewise, from the bytes that caused them (or the decision, for a timer) to answered."""
 
     # money
     capture_cents: int = 0

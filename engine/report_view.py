@@ -132,7 +132,7 @@ def _quotes(report: Quality) -> Table:
     table = _table(
         "quotes (cents, shares; averages over time)",
         *("active s", "presence", "ungated", "spread", "bid half", "ask half", "touch", *near),
-        *("|q| mean", "|q| p95", "|Y-N| mean", "max"),
+        *("|q| mean", "|q| p95", "|Y-N| mean", "max", "off oracle"),
     )
     for head, shown in _rows(report):
         table.add_row(
@@ -149,6 +149,7 @@ def _quotes(report: Quality) -> Table:
             _number(shown.skew_p95),
             _number(shown.exposure_mean, 0),
             "-" if shown.exposure_max is None else f"{shown.exposure_max:,}",
+            _number(shown.oracle_deviation),
         )
     return table
 
@@ -158,7 +159,7 @@ def _trading(report: Quality) -> Table:
     table = _table(
         "trading (cents per share)",
         *("fills", "shares", "fill rate", "fills/h", "orders/fill", "effective", "realised", *markouts),
-        *("replace p50 ms", "p99"),
+        *("replace p50 ms", "p99", "cancel p50 ms", "p99", "requests/min"),
     )
     for head, shown in _rows(report):
         table.add_row(
@@ -173,6 +174,9 @@ def _trading(report: Quality) -> Table:
             *(_number(shown.markout[horizon]) for horizon in MARKOUT_S),
             _number(shown.replace_ms_p50, 1),
             _number(shown.replace_ms_p99, 1),
+            _number(shown.cancel_ms_p50, 1),
+            _number(shown.cancel_ms_p99, 1),
+            _number(shown.requests_per_minute, 0),
         )
     return table
 

@@ -53,10 +53,11 @@ _TWO_SIDED: Final = frozenset({DefenseLevel.NORMAL, DefenseLevel.WIDEN})
 class _Asked:
     """A request whose answer is awaited."""
 
-    __slots__ = ("decided_mono_ns", "kind")
+    __slots__ = ("caused_mono_ns", "decided_mono_ns", "kind")
 
-    def __init__(self, kind: OrderKind, decided_mono_ns: int) -> None:
+    def __init__(self, kind: OrderKind, *, caused_mono_ns: int, decided_mono_ns: int) -> None:
         self.kind = kind
+        self.caused_mono_ns = caused_mono_ns or decided_mono_ns  # a timer's decision has no other cause
         self.decided_mono_ns = decided_mono_ns
 
 
@@ -93,6 +94,8 @@ class RecordedMarket:
             published_ns = min(int(self._header.unix_ns), at_ns)
             if self._state.fair_price_cents:
                 self.kpis.mark(published_ns, int(self._state.fair_price_cents))
+            price_ticks = int(self._state.oracle_price_ticks)
+            self.kpis.oracle(published_ns, price_ticks if price_ticks > 0 else None)
             self.kpis.hold(published_ns, self._condition())
         return True
 
@@ -148,7 +151,11 @@ class RecordedMarket:
         if kind not in _COUNTED_KINDS:
             return
         self.kpis.request(at_ns)
-        self._asked[record.worker_epoch, record.intent] = _Asked(kind, int(record.decided_mono_ns))
+        self._asked[record.worker_epoch, record.intent] = _Asked(
+            kind,
+            caused_mono_ns=int(record.trigger_mono_ns),
+            decided_mono_ns=int(record.decided_mono_ns),
+        )
         if len(self._asked) > _ASKED_MAX:
             self._asked.popitem(last=False)
 
@@ -178,14 +185,21 @@ class RecordedMarket:
                 self._asked[key] = asked  # the order that gave way: the new one's answer follows
                 return
         name = "UNASKED" if asked is None else asked.kind.name
-        took_ns = int(record.told_mono_ns) - asked.decided_mono_ns if asked is not None else -1
-        is_replace = asked is not None and asked.kind == OrderKind.REPLACE and kind == ExecutionKind.ACKED
         self.kpis.outcome(
             at_ns,
             f"{name} {_result(kind, record.code)}",
             posted_shares=int(record.quantity) if kind == ExecutionKind.ACKED else 0,
-            replace_bucket=lib.histogram_bucket(took_ns) if is_replace and took_ns >= 0 else None,
         )
+        if asked is not None:
+            self._on_latency(kind, asked, int(record.told_mono_ns))
+
+    def _on_latency(self, kind: ExecutionKind, asked: _Asked, told_mono_ns: int) -> None:
+        if kind == ExecutionKind.ACKED and asked.kind == OrderKind.REPLACE:
+            took_ns = max(told_mono_ns - asked.decided_mono_ns, 0)
+            self.kpis.latency(replace_bucket=lib.histogram_bucket(took_ns))
+        elif kind == ExecutionKind.CANCELLED:
+            took_ns = max(told_mono_ns - asked.caused_mono_ns, 0)
+            self.kpis.latency(cancel_bucket=lib.histogram_bucket(took_ns))
 
     def _on_fill(self, record: Any, at_ns: int) -> None:
         fill = Fill(

@@ -152,9 +152,11 @@ def test_a_market_is_recorded_from_its_rows_and_rings(engine: Engine) -> None:
     engine.ask(OrderKind.REPLACE, 3)
     engine.say(ExecutionKind.UNKNOWN, intent=3)
     engine.say(ExecutionKind.REJECTED, intent=3, code=6001)
+    engine.ask(OrderKind.CANCEL, 4)
+    engine.say(ExecutionKind.CANCELLED, intent=4, quantity=60)
     engine.fill(Side.ASK, Scenario.TRANSFER_YES, 52, 100, 6)
     engine.seen()
-    engine.state(fair=51)
+    engine.state(fair=51, oracle_price_ticks=54)
     engine.seen()
     engine.sync(yes=2400, no=2500, cash=255_194)
     engine.stop()
@@ -170,13 +172,16 @@ def test_a_market_is_recorded_from_its_rows_and_rings(engine: Engine) -> None:
     assert shown.presence > 0
     assert shown.fill_rate == 100 / 160
     assert shown.outcomes == {
+        "CANCEL CANCELLED": 1,
         "PLACE ACKED": 1,
         "REPLACE ACKED": 1,
         "REPLACE REJECTED 6001": 1,
         "REPLACE UNKNOWN": 1,
     }
-    assert shown.order_to_trade == 3
+    assert shown.order_to_trade == 4
     assert shown.replace_ms_p50 is not None
+    assert shown.cancel_ms_p50 is not None
+    assert shown.oracle_deviation == 3
     assert list(shown.level_s) == ["NORMAL"]
     assert shown.markout[300] is None
 
