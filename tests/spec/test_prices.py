@@ -166,20 +166,22 @@ def test_ex02_heavy_inventory(path: Twin | Kernel) -> None:
     assert (exploration.touch_ask, exploration.touch_bid) == (49, 38)
 
 
-@pytest.mark.parametrize(
-    ("hours", "gamma", "reservation", "ask", "bid"),
-    [
-        pytest.param(24, GAMMA_MID, 47.3, 49, 44, id="EX-03"),
-        pytest.param(48, GAMMA_SHORT, 44.0, 46, 41, id="EX-04"),
-        pytest.param(2, GAMMA_MID, 49.584615, 52, 47, id="EX-05"),
-    ],
-)
-def test_ex03_to_ex05_time_and_gamma(
-    path: Twin | Kernel, hours: float, gamma: float, reservation: float, ask: int, bid: int
-) -> None:
+def at_time(path: Twin | Kernel, hours: float, gamma: float = GAMMA_MID) -> tuple[float, int, int]:
+    """EX-02's stock at another time: reservation price and touches."""
     fair, target = touches(path, params(gamma), inputs(hours), 50, 3.0)
-    assert fair.reservation_cents == pytest.approx(reservation, abs=5e-7)
-    assert (target.touch_ask, target.touch_bid) == (ask, bid)
+    return round(fair.reservation_cents, 6), target.touch_ask, target.touch_bid
+
+
+def test_ex03_a_day_before_the_end(path: Twin | Kernel) -> None:
+    assert at_time(path, 24) == (47.3, 49, 44)
+
+
+def test_ex04_a_short_market(path: Twin | Kernel) -> None:
+    assert at_time(path, 48, GAMMA_SHORT) == (44.0, 46, 41)
+
+
+def test_ex05_two_hours_before_the_end(path: Twin | Kernel) -> None:
+    assert at_time(path, 2) == (49.584615, 52, 47)
 
 
 def test_ex05_with_min_adjustment(path: Twin | Kernel) -> None:
