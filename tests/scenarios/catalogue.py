@@ -75,6 +75,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     lateness_s: float
     problems: tuple[str, ...]
     """What is wrong whatever the scenario: books that differ, an end that was not clean."""
+    commit: str = ""
+    """Of the tree that was played."""
 
     def had_level(self, level: str) -> bool:
         return any(change.level == level for change in self.changes)

@@ -8,6 +8,7 @@ schedule, in which a rival makes the market instead of the engine.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -292,6 +293,7 @@ class Play:
 
         # How late this process itself was: nobody else got a core then either.
         late_ns = int(max(player.latest_s for player in players.values()) * _NS_PER_S)
+        commit = await asyncio.to_thread(_commit)
         outcomes = []
         for scenario in self.scenarios:
             market = market_id(scenario)
@@ -331,6 +333,7 @@ class Play:
                     orders_refused=player.refused,
                     lateness_s=round(player.latest_s, 3),
                     problems=(*problems, *_differences(views[market], books[market])),
+                    commit=commit,
                 )
             )
         return outcomes
@@ -378,3 +381,10 @@ def _differences(view: MarketView, books: ExchangeBooks) -> list[str]:
         for name, ours, theirs in pairs
         if ours != theirs
     ]
+
+
+def _commit() -> str:
+    """What is played, as git names it; "" where there is no git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip()

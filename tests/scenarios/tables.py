@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -88,7 +87,7 @@ def _suite(outcomes: dict[str, Outcome]) -> list[str]:
     return [
         "## Scenarios",
         "",
-        f"Measured {_made_by()}. Prices in cents, money in dollars, at the engine's own fair price."
+        f"Measured {_made_by(found)}. Prices in cents, money in dollars, at the engine's own fair price."
         f" {' '.join(about)}",
         "",
         *_table(head, rows),
@@ -131,7 +130,7 @@ def _comparison(outcomes: dict[str, Outcome]) -> list[str]:
     return [
         "## Against other makers, on the same flow",
         "",
-        f"Measured {_made_by()}, {found[0].seconds:g} s each, seed {found[0].seed}, all three by the"
+        f"Measured {_made_by(found)}, {found[0].seconds:g} s each, seed {found[0].seed}, all three by the"
         " exchange's journal and at the hidden value. *fixed*: two cents either side of the middle of the"
         " others' book."
         " *textbook*: Avellaneda and Stoikov 2008 with inventory in shares (`tests/scenarios/makers.py`).",
@@ -144,12 +143,14 @@ def _comparison(outcomes: dict[str, Outcome]) -> list[str]:
 def _sweeps(outcomes: dict[str, Outcome], variations: Sequence[Variation]) -> list[str]:
     by_name = {outcome.name: outcome for outcome in outcomes.values()}
     lines: list[str] = []
+    used: list[Outcome] = []
     for variation in variations:
         rows = []
         for value in variation.values:
             outcome = by_name.get(variation.name(value))
             if outcome is None:
                 continue
+            used.append(outcome)
             shown, money = outcome.engine, outcome.engine.money
             rows.append(
                 [
@@ -181,7 +182,7 @@ def _sweeps(outcomes: dict[str, Outcome], variations: Sequence[Variation]) -> li
             ]
     if not lines:
         return []
-    return ["## Sensitivity", "", f"Measured {_made_by()}; one value changed at a time.", "", *lines]
+    return ["## Sensitivity", "", f"Measured {_made_by(used)}; one value changed at a time.", "", *lines]
 
 
 # ---- cells ---------------------------------------------------------------------------------
@@ -202,11 +203,9 @@ def _has(outcomes: Iterable[Outcome], name: str) -> bool:
     return any(outcome.name == name for outcome in outcomes)
 
 
-def _made_by() -> str:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return f"at {commit.stdout.strip()}" if commit.returncode == 0 and commit.stdout.strip() else "here"
+def _made_by(outcomes: Iterable[Outcome]) -> str:
+    commits = sorted({outcome.commit for outcome in outcomes if outcome.commit})
+    return f"at {', '.join(commits)}" if commits else "at an unknown commit"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
