@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine.rundir import ADMIN_SOCKET
 
-_TIMEOUT_S: Final = 15.0
+_TIMEOUT_S: Final = 30.0
 _ANSWER_BYTES_MAX: Final = 64 << 20
 
 

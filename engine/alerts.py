@@ -64,6 +64,7 @@ class Alert(IntEnum):
     AUTO_MERGE_FAILED = 33
     AUTO_MINT_FAILED = 34
     PHASE_CHANGED = 35  # a phase ended in its own time
+    START_FAILED = 36  # a market could not be started; fields: code, reason
 
 
 class AlertCount(Struct, frozen=True, kw_only=True):

@@ -41,7 +41,8 @@ app = typer.Typer(
 )
 app.add_typer(cli_config.app, name="config")
 app.command()(cli_market.kill)
-app.command()(cli_market.resume)
+for command in (cli_market.resume, cli_market.start, cli_market.stop, cli_market.fund, cli_market.withdraw):
+    app.command()(command)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -101,12 +102,80 @@ def resume(
 
     Exit codes: 0 it goes on; 1 refused, or nobody answered; 2 usage; 3 nothing runs.
     """
-    wish: dict[str, Any] = {"market_id": market, "reason": reason}
+    _ask(run_dir, "/resume", {"market_id": market, "reason": reason}, by)
+    print(f"{market}: resumed")
+
+
+Market = Annotated[str, typer.Argument(metavar="MARKET")]
+Cents = Annotated[int, typer.Argument(metavar="CENTS", min=1)]
+
+
+def start(
+    market: Market,
+    reason: Reason,
+    budget: Annotated[
+        int | None, typer.Option(metavar="CENTS", help="Start money; default: the configured sum.")
+    ] = None,
+    by: By = None,
+    run_dir: RunDirOption = None,
+) -> None:
+    """Quote a stopped market again; at its first start it is funded.
+
+    Exit codes: 0 it runs; 1 refused, or nobody answered; 2 usage; 3 nothing runs.
+    """
+    wish = {"market_id": market, "reason": reason, "initial_budget_cents": budget}
+    data = _ask(run_dir, "/start", wish, by)
+    print(f"{market}: {str(data['lifecycle']).lower()}")
+
+
+def stop(
+    market: Market,
+    reason: Reason,
+    immediate: Annotated[
+        bool, typer.Option("--immediate", help="Within a second, without a last reconciliation.")
+    ] = False,
+    by: By = None,
+    run_dir: RunDirOption = None,
+) -> None:
+    """End a market's quoting: every order off, shares and cash kept, over any restart, until `start`.
+
+    Exit codes: 0 stopped, nothing live; 1 refused, unanswered, or an order may still be live (it goes on
+    being cancelled); 2 usage; 3 nothing runs.
+    """
+    mode = "IMMEDIATE" if immediate else "GRACEFUL"
+    data = _ask(run_dir, "/stop", {"market_id": market, "reason": reason, "stop_mode": mode}, by)
+    print(f"{market}: stopped, {data['live_orders']} orders live")
+    if data["live_orders"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def fund(market: Market, cents: Cents, reason: Reason, by: By = None, run_dir: RunDirOption = None) -> None:
+    """Pay CENTS in for a market: it is neither profit nor loss.
+
+    Exit codes: 0 done; 1 refused, or nobody answered; 2 usage; 3 nothing runs.
+    """
+    _ask(run_dir, "/fund", {"market_id": market, "amount_cents": cents, "reason": reason}, by)
+    print(f"{market}: funded with {cents} cents")
+
+
+def withdraw(
+    market: Market, cents: Cents, reason: Reason, by: By = None, run_dir: RunDirOption = None
+) -> None:
+    """Take CENTS off a market, burning free pairs where cash is short.
+
+    Exit codes: 0 done; 1 refused, or nobody answered; 2 usage; 3 nothing runs.
+    """
+    _ask(run_dir, "/withdraw", {"market_id": market, "amount_cents": cents, "reason": reason}, by)
+    print(f"{market}: {cents} cents withdrawn")
+
+
+def _ask(run_dir: Path | None, path: str, wish: dict[str, Any], by: str | None) -> dict[str, Any]:
+    """The data of a successful call; raises typer.Exit otherwise."""
     wish["by"] = getpass.getuser() if by is None else by
     try:
-        answer = admin_client.call(the_run(run_dir), "POST", "/resume", wish)
+        answer = admin_client.call(the_run(run_dir), "POST", path, wish)
     except (rundir.RunDirError, admin_client.AdminError) as error:
         raise fail(error, EXIT_NOT_RUNNING) from None
     if answer.code:
         raise fail(answer.message, EXIT_FAILED)
-    print(f"{market}: resumed")
+    return dict(answer.data)

@@ -59,6 +59,7 @@ class ExecutionKind(IntEnum):
     SYNC_END = lib.EXEC_SYNC_END
     FILLED = lib.EXEC_FILLED
     MARKET_RULES = lib.EXEC_MARKET_RULES
+    START_FAILED = lib.EXEC_START_FAILED
 
 
 class LocalReject(IntEnum):
@@ -132,6 +133,7 @@ class Gate(IntFlag):
     INVENTORY = lib.GATE_INVENTORY
     KILL_WORD = lib.GATE_KILL_WORD
     MARKET_STATUS = lib.GATE_MARKET_STATUS
+    REDIS = lib.GATE_REDIS
 
 
 class KillCause(IntFlag):
@@ -193,6 +195,8 @@ class GatewayCounter(IntEnum):
     SWEEPS = 8  # batch cancels of a market
     STRAYS = 9  # live orders found that nobody here knew
     REPLACES = 10  # replace requests of all markets, resends not counted
+    COMMAND_NUMBER = 11  # the last operator's command that has ended
+    COMMAND_CODE = 12  # what came of it, two's complement: 0 done, the venue's code, or LOCAL_*
 
 
 class WriterCounter(IntEnum):
@@ -202,6 +206,9 @@ class WriterCounter(IntEnum):
     BATCHES = 1
     ERRORS = 2
     KEYS = 3  # keys this writer maintains
+    WRITTEN_MONO_NS = (
+        4  # when Redis last acknowledged the newest rows; before the first time: since when it has not
+    )
 
 
 PROCESS_NAMES: Final = {

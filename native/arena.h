@@ -267,6 +267,7 @@ enum {
     EXEC_SYNC_END = 14,
     EXEC_FILLED = 15,    /* order gone: fully filled (its FILLs travel separately) */
     EXEC_MARKET_RULES = 16, /* a market_rules_record_t: within every SYNC, and when they change */
+    EXEC_START_FAILED = 17, /* the market cannot be started: code = the venue's or LOCAL_*, trade_id = why, in words */
 };
 
 /* reasons of EXEC_REJECTED that are ours, not the venue's */
@@ -316,7 +317,8 @@ typedef struct {
     int64_t quantity;      /* ACKED: ordered; FILL: filled; MINTED, BURNED: pairs; CANCELLED: remainder */
     int64_t remaining;     /* ACKED, ORDER */
     int64_t fee_cents;     /* FILL */
-    int64_t cash_cents;    /* CASH: this market's cash incl. what its own BUY orders freeze */
+    int64_t cash_cents;    /* CASH: this market's cash incl. what its own BUY orders freeze; its quantity is
+                              what operators have paid in less what they took out, since the market began */
     int64_t yes_volume, yes_cost_cents, no_volume, no_cost_cents; /* POSITION, MINTED, BURNED */
     int64_t venue_unix_ns;
     int64_t sent_mono_ns;  /* when the request's bytes were handed to the socket; FILL: when it was told */
@@ -346,11 +348,13 @@ typedef struct {
     int64_t reserved[21];
 } market_rules_record_t;
 
+enum { STOP_GRACEFUL = 0, STOP_IMMEDIATE = 1 }; /* mode of STOP */
+
 enum {
-    COMMAND_START = 1,
-    COMMAND_STOP = 2,
-    COMMAND_FUND = 3,
-    COMMAND_WITHDRAW = 4,
+    COMMAND_START = 1,    /* to the gateway (funds the market where nobody has; amount_cents), then to the quoter */
+    COMMAND_STOP = 2,     /* to the quoter */
+    COMMAND_FUND = 3,     /* to the gateway: amount_cents */
+    COMMAND_WITHDRAW = 4, /* to the gateway: amount_cents */
     COMMAND_RESUME = 5,
     COMMAND_ORACLE = 6, /* to ingest: amount_cents = the operator's price, 0 = none any more; until_unix_ms, set_unix_ms */
 };
@@ -489,7 +493,8 @@ typedef struct {
     int64_t budget_cents;
     int64_t fees_cents;
     char cursor_trade_id[VENUE_ID_BYTES]; /* newest trade counted in cash_cents */
-    int64_t padding[14];
+    int64_t outside_cents;     /* part of cash_cents that no ledger row of the market tells of: operators' money */
+    int64_t padding[13];
 } account_state_t;
 
 /* writer: gateway */

@@ -25,7 +25,8 @@ enum {
     GATE_INVENTORY = 128,
     GATE_KILL_WORD = 256,      /* a transient kill word: a process died, or the engine stops */
     GATE_MARKET_STATUS = 512,  /* market not ACTIVE, or its status not known */
-    GATE_COUNT = 10,
+    GATE_REDIS = 1024,         /* Redis has not held the newest rows for too long */
+    GATE_COUNT = 11,
 };
 
 /* kill causes (market-making 5.2), latched in kill_causes */
@@ -75,7 +76,8 @@ typedef struct {
     int32_t fair_price_cents; /* 0 = no price yet */
     uint32_t gates;
     uint8_t lifecycle, phase, defense, kill_switch;
-    uint8_t market_status, book_valid, recovering, reserved_byte;
+    uint8_t market_status, book_valid, recovering;
+    uint8_t stopped;         /* 1 = by an operator, or its start failed: only an operator's START ends that */
 
     /* how the last target came about */
     double anchor, micro, posterior;

@@ -123,4 +123,10 @@ class RedisConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         int, setting("C", "D", "longest wait of a changed row", unit="ms", ge=1, le=5_000)
     ] = 50
     timeout_ms: Annotated[int, setting("C", "D", "of one batch", unit="ms", ge=50, le=60_000)] = 1_000
+    pause_after_ms: Annotated[
+        int,
+        setting(
+            "C", "D", "quoting goes on so long without Redis, then pauses", unit="ms", ge=1_000, le=600_000
+        ),
+    ] = 10_000
     publish_updates: Annotated[bool, setting("C", "D", "PUBLISH market id and version on amm:updates")] = True

@@ -41,11 +41,15 @@ def trading_day(unix_ms: int, zone: str) -> int:
     return datetime.fromtimestamp(unix_ms / 1000, where).toordinal()
 
 
-def opened(stock: Stock, *, fair_price_cents: int, day: int) -> Ledger:
-    """The ledger at the market's first price."""
+def opened(stock: Stock, *, fair_price_cents: int, day: int, flows_cents: int = 0) -> Ledger:
+    """The ledger at the market's first price; ``flows_cents`` came in or went out before it."""
     assets = assets_cents(stock, fair_price_cents)
     return Ledger(
-        day=day, day_start_assets_cents=assets, start_assets_cents=assets, mark_cents=fair_price_cents
+        day=day,
+        day_start_assets_cents=assets,
+        start_assets_cents=assets - flows_cents,
+        flows_cents=flows_cents,
+        mark_cents=fair_price_cents,
     )
 
 

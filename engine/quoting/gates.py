@@ -76,6 +76,7 @@ class GateEvidence(Struct, frozen=True, kw_only=True):
     inventory_confirmed: bool = True
     kill_word: bool = False
     market_active: bool = True
+    redis_lost: bool = False  # Redis has not held the newest rows for redis.pause_after_ms
 
 
 class GateState(Struct, frozen=True, kw_only=True):
@@ -168,6 +169,7 @@ def advance(state: GateState, seen: GateEvidence, quote: QuoteConfig, *, now_ms:
         (Gate.INVENTORY, not seen.inventory_confirmed),
         (Gate.KILL_WORD, seen.kill_word),
         (Gate.MARKET_STATUS, not seen.market_active),
+        (Gate.REDIS, seen.redis_lost),
     ):
         if holds:
             held |= gate

@@ -39,6 +39,7 @@ def allows(table: Mapping[tuple[StateT, EventT], StateT], state: StateT, event: 
 class LifecycleEvent(Enum):
     STARTED = auto()  # every start step done, no kill cause held
     STARTED_KILLED = auto()  # the same, with a latched kill cause
+    START = auto()  # by a person, of a stopped market
     START_FAILED = auto()
     KILL = auto()  # a kill source; SUSPENDED and HALTED are among them
     RESUME = auto()  # by a person, or D15
@@ -50,6 +51,7 @@ class LifecycleEvent(Enum):
 
 # A market can be found RESOLVED or killed while its quoter starts: starting is recovering.
 LIFECYCLE: Final[Mapping[tuple[Lifecycle, LifecycleEvent], Lifecycle]] = {
+    (Lifecycle.STOPPED, LifecycleEvent.START): Lifecycle.STARTING,
     (Lifecycle.STARTING, LifecycleEvent.STARTED): Lifecycle.RUNNING,
     (Lifecycle.STARTING, LifecycleEvent.STARTED_KILLED): Lifecycle.EMERGENCY,
     (Lifecycle.STARTING, LifecycleEvent.START_FAILED): Lifecycle.STOPPED,

@@ -37,6 +37,7 @@ HTTP_UNAUTHORIZED: Final = 401
 
 # platform §1.6
 MARKET_UNKNOWN: Final = 3001
+NOT_ENOUGH_CASH: Final = 2001
 MARKET_NOT_ACTIVE: Final = 3002
 ORDER_UNKNOWN: Final = 4004
 CLIENT_ID_REUSED: Final = 4005
@@ -94,6 +95,7 @@ _BATCH: Final = Reader[wire.BatchCancelled](wire.BatchCancelled)
 _SUPPLIED: Final = Reader[wire.Supplied](wire.Supplied)
 _STARTED: Final = Reader[wire.AmmStarted](wire.AmmStarted)
 _DEPOSITED: Final = Reader[wire.Deposited](wire.Deposited)
+_WITHDRAWN: Final = Reader[wire.Withdrawn](wire.Withdrawn)
 _BALANCE: Final = Reader[wire.Balance](wire.Balance)
 _LEDGER: Final = Reader[wire.Page[wire.LedgerEntry]](wire.Page[wire.LedgerEntry])
 _MARKETS: Final = Reader[wire.Page[wire.MarketSummary]](wire.Page[wire.MarketSummary])
@@ -186,6 +188,10 @@ class PlatformRest:
     async def deposit(self, amount_cents: int) -> Outcome[wire.Deposited]:
         body = _ENCODER.encode(wire.DepositBody(amount_cents=amount_cents))
         return await self._mutate(RequestClass.ORDER, "/account/deposit", body, _DEPOSITED)
+
+    async def withdraw(self, amount_cents: int) -> Outcome[wire.Withdrawn]:
+        body = _ENCODER.encode(wire.WithdrawBody(amount_cents=amount_cents))
+        return await self._mutate(RequestClass.ORDER, "/account/withdraw", body, _WITHDRAWN)
 
     # -- reads
 

@@ -79,6 +79,12 @@ class DepositBody(Struct, frozen=True, kw_only=True, gc=False):
     amount_cents: int
 
 
+class WithdrawBody(Struct, frozen=True, kw_only=True, gc=False):
+    """POST /account/withdraw."""
+
+    amount_cents: int
+
+
 class Envelope(Struct, Generic[T], frozen=True, kw_only=True, gc=False):
     """A success: ``code`` 0 and its content."""
 
@@ -188,6 +194,10 @@ class Balance(Struct, frozen=True, kw_only=True, gc=False):
 
 class Deposited(Struct, frozen=True, kw_only=True, gc=False):
     deposited_cents: Cents
+
+
+class Withdrawn(Struct, frozen=True, kw_only=True, gc=False):
+    withdrawn_cents: Cents
 
 
 class LedgerEntry(Struct, frozen=True, kw_only=True, gc=False):

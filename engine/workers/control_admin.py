@@ -25,19 +25,18 @@ from engine.config.edit import Edit
 from engine.config.override import override_table
 from engine.events import Kill
 from engine.snapshot import market_view, plain
+from engine.workers.control_answers import AMM_RUNNING, Author, RefusedError, known
 from engine.workers.control_commands import CommandRefusedError, Commands, NoAnswerError, names_of
 from engine.workers.control_config import Overrides
+from engine.workers.control_life import MarketLives, MoneyRequest, StartRequest, StopRequest
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink
 
 BODY_BYTES_MAX: Final = 64 * 1024
-MARKET_UNKNOWN: Final = 3001
-AMM_RUNNING: Final = 6007
 
 _log: Final = structlog.get_logger()
 
 MarketId = Annotated[str, Meta(pattern=MARKET_ID_PATTERN)]
-Author = Annotated[str, Meta(max_length=64)]
 Web = Request[Any, Any, Any]
 
 
@@ -69,16 +68,6 @@ class ConfigRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     by: Author = ""
 
 
-class RefusedError(Exception):
-    """A call that is answered with an error."""
-
-    def __init__(self, status: int, code: int, message: str, data: Any = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.data = data
-
-
 class Admin:
     """What the routes do."""
 
@@ -89,6 +78,7 @@ class Admin:
         self._commands = commands
         self._overrides = overrides
         self._address = address
+        self.lives = MarketLives(proc, commands)
         self._timeout_s = proc.config.redis.timeout_ms / 1000
 
     async def kill(self, wish: KillRequest) -> dict[str, Any]:
@@ -118,6 +108,13 @@ class Admin:
             raise RefusedError(503, 503, f"{wish.market_id}: not known to be resumed: {error}") from None
         return {"market_id": wish.market_id, "config_version": version}
 
+    async def start(self, wish: StartRequest) -> dict[str, Any]:
+        self.lives.check_start(wish)
+        if wish.config_override is not None:
+            edit = Edit(values=override_table(wish.config_override, "config_override"), by=wish.by)
+            await self._change(wish.market_id, edit)
+        return await self.lives.start(wish)
+
     async def change_config(self, wish: ConfigRequest) -> dict[str, Any]:
         edit = Edit(
             values=override_table(wish.config, "config"), reset=wish.reset, ttl_ms=wish.ttl_ms, by=wish.by
@@ -142,8 +139,7 @@ class Admin:
             raise RefusedError(503, 503, f"Redis: {error.fault.value}: {error}") from None
 
     def _known(self, market_id: str) -> str:
-        if market_id not in self._commands.slots:
-            raise RefusedError(404, MARKET_UNKNOWN, f"{market_id}: no such market here")
+        known(self._commands.slots, market_id)
         return market_id
 
     def _is_killed(self, slot: int) -> bool:
@@ -188,6 +184,22 @@ def build_app(proc: WorkerProcess, admin: Admin) -> Litestar:
     async def resume(request: Web) -> Response[bytes]:
         return await answer(request, ResumeRequest, admin.resume)
 
+    @post("/start")
+    async def start(request: Web) -> Response[bytes]:
+        return await answer(request, StartRequest, admin.start)
+
+    @post("/stop")
+    async def stop(request: Web) -> Response[bytes]:
+        return await answer(request, StopRequest, admin.lives.stop)
+
+    @post("/fund")
+    async def fund(request: Web) -> Response[bytes]:
+        return await answer(request, MoneyRequest, admin.lives.fund)
+
+    @post("/withdraw")
+    async def withdraw(request: Web) -> Response[bytes]:
+        return await answer(request, MoneyRequest, admin.lives.withdraw)
+
     @put("/config")
     async def config(request: Web) -> Response[bytes]:
         return await answer(request, ConfigRequest, admin.change_config)
@@ -199,8 +211,9 @@ def build_app(proc: WorkerProcess, admin: Admin) -> Litestar:
         except RefusedError as error:
             return _enveloped(error.status, error.code, str(error))
 
+    routes = [kill, resume, start, stop, fund, withdraw, config, status]
     return Litestar(
-        route_handlers=[Router(path="/admin/amm", route_handlers=[kill, resume, config, status])],
+        route_handlers=[Router(path="/admin/amm", route_handlers=routes)],
         exception_handlers={HTTPException: _answer_http_error, Exception: _answer_bug},
         request_max_body_size=BODY_BYTES_MAX,
         logging_config=None,

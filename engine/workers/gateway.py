@@ -33,11 +33,13 @@ from engine.venues.platform_rest import MARKET_UNKNOWN, PlatformRest, ReadError
 from engine.venues.platform_session import PlatformSession, venue_password
 from engine.workers import process
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_commands import CommandDesk
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
-from engine.workers.gateway_funds import FundingError, MarketClosedError, MarketFunds
+from engine.workers.gateway_flows import MoneyFlows
+from engine.workers.gateway_funds import FundingError, MarketClosedError, MarketFunds, StartRefusedError
 from engine.workers.gateway_intents import Intent, IntentReader
-from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
+from engine.workers.gateway_market import GatewayMarket, MarketRules, StartFailure, market_status
 from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
 from engine.workers.gateway_truth import VenueTruth
@@ -72,8 +74,10 @@ class Gateway:
         self._trades: Final = TradeFeed(context)
         self._desk: Final = OrderDesk(context, self._trades)
         self._sweeper: Final = Sweeper(context, self._trades, self._desk)
-        self._funds: Final = MarketFunds(context, self._trades)
+        flows = MoneyFlows(context)
+        self._funds: Final = MarketFunds(context, self._trades, flows)
         self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper, self._funds)
+        self._commands: Final = CommandDesk(context, self._funds, flows, self._admit)
         self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
         self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
         self._stop: Final = asyncio.Event()
@@ -158,6 +162,15 @@ class Gateway:
         except MarketClosedError:
             _log.warning("market_not_open", market=market.market_id, status=market.status.name)
             self._context.spawn(self._open_later(market))
+        except StartRefusedError as error:
+            self._start_failed(market, error.failure)
+
+    def _start_failed(self, market: GatewayMarket, failure: StartFailure) -> None:
+        """This market stays closed until an operator's START; the account's others go on."""
+        market.start_failure = failure
+        _log.critical("start_failed", market=market.market_id, code=failure.code, reason=failure.reason)
+        self._context.reports_of(market).start_failed(market, failure)
+        market.moved.set()
 
     async def _admit(self, market: GatewayMarket) -> None:
         await self._read_position(market)
@@ -178,6 +191,9 @@ class Gateway:
                 await self._persist("funds", lambda: self._funds.open(market))
             except MarketClosedError:
                 continue
+            except StartRefusedError as error:
+                self._start_failed(market, error.failure)
+                return
             await self._admit(market)
             return
 
@@ -211,7 +227,7 @@ class Gateway:
             work = self._pass()
             lib.process_pass(self._row, lib.mono_now_ns() - began_mono_ns, work, _SLOW_PASS_NS)
             lib.bell_sleep(self._row)
-            if not any(reader.waiting() for reader in self._readers):
+            if not any(reader.waiting() for reader in self._readers) and not self._commands.waiting():
                 return
             lib.bell_awake(self._row)
         asyncio.get_running_loop().call_soon(self._work)
@@ -234,6 +250,8 @@ class Gateway:
                     if intent is not None and (intent.kind in _CANCELS) == urgent:
                         self._take(reader.worker, intent)
             reader.release(len(intents))
+        if self._started:
+            work += self._commands.look()
         return work
 
     def _take(self, worker: int, intent: Intent) -> None:

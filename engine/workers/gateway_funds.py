@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from engine.arena import ArenaError
 from engine.durable import write_durably
-from engine.events import LocalReject, MarketStatus, OrderKind
+from engine.events import Kill, LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import frozen_by
 from engine.venues import platform_rest as venue
@@ -32,18 +32,19 @@ from engine.venues.platform_wire import AmmStartBody, SupplyBody
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
+from engine.workers.gateway_flows import TRANSFER_CENTS_MAX, MoneyFlows
 from engine.workers.gateway_intents import Intent
-from engine.workers.gateway_market import CLIENT_ID_CHARS_MAX, GatewayMarket, short_market_id
+from engine.workers.gateway_market import CLIENT_ID_CHARS_MAX, GatewayMarket, StartFailure, short_market_id
 from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
 
 _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 2.0
-_DEPOSIT_CENTS_MAX: Final = 10_000_000
 _FREEZES: Final = frozenset({"ORDER_FREEZE", "ORDER_UNFREEZE"})
 _TRIES: Final = 5
 _HTTP_INTERNAL: Final = 500
+_STANDING_KILLS: Final = Kill.ADMIN | Kill.RISK
 _HTTP_NO_ROUTE: Final = frozenset({403, 404})
 
 SupplyKind = Literal["mint", "burn"]
@@ -51,6 +52,14 @@ SupplyKind = Literal["mint", "burn"]
 
 class FundingError(Exception):
     """The venue will not let this account be a market maker; the message is one line for a person."""
+
+
+class StartRefusedError(Exception):
+    """This market cannot be started; the account's others can. ``code`` is the venue's or a LOCAL_* one."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.failure: Final = StartFailure(code=int(code), reason=reason)
 
 
 class MarketClosedError(Exception):
@@ -69,12 +78,18 @@ PAID_OUT: Final = frozenset({MarketStatus.SETTLED, MarketStatus.VOIDED})
 """Shares of a market in one of these have become cash, without a trade: the ledger alone has it."""
 
 
+GONE: Final = PAID_OUT | {MarketStatus.RESOLVED}
+"""No market in one of these is ever opened again."""
+
+
 class MarketFunds:
     """Cash and pairs of the account's markets."""
 
-    def __init__(self, context: GatewayContext, trades: TradeFeed) -> None:
+    def __init__(self, context: GatewayContext, trades: TradeFeed, flows: MoneyFlows) -> None:
         self._context: Final = context
         self._trades: Final = trades
+        self._flows: Final = flows
+        self._netting_told = False
         self._facts: Final = context.proc.run_dir / "facts"
 
     # -- start
@@ -85,7 +100,8 @@ class MarketFunds:
         The as-built platform does not say (platform §2.2); a position that shrinks would show as drift.
         """
         balance = await self._context.rest.balance()
-        if balance.auto_netting_enabled is None:
+        self._netting_told = balance.auto_netting_enabled is not None
+        if not self._netting_told:
             _log.warning("netting_not_told", account=self._context.proc.config.venue.username)
         elif balance.auto_netting_enabled:
             raise FundingError(
@@ -93,30 +109,39 @@ class MarketFunds:
                 f"{balance.auto_netting_enabled}, must be false"
             )
 
-    async def open(self, market: GatewayMarket) -> None:
-        """Brings the market's cash up to date, funding it first where nobody has.
+    async def open(self, market: GatewayMarket, *, budget_cents: int = 0) -> None:
+        """Brings the market's cash up to date, funding it first where nobody has: with ``budget_cents`` or
+        the configured sum. Nothing of the market is published before that has succeeded (§8 step 4).
 
-        Raises ReadError, MarketClosedError, FundingError.
+        Raises ReadError, MarketClosedError, StartRefusedError.
         """
+        if not (self._netting_told or market.quote.netting_off_confirmed):
+            raise StartRefusedError(LocalReject.NOT_READY, "set netting_off_confirmed: netting is not told")
+        await self._flows.recover(market)
         pending = self._pending(market)
         if pending is not None:
-            await self._send_supply(market, pending)
+            refused = await self._send_supply(market, pending)
+            if refused is not None and not market.funded and refused.code != _HTTP_INTERNAL:
+                self._clear_pending(market)
+                raise StartRefusedError(refused.code, f"{pending.kind}: {refused.message}")
             await self._cash_from_ledger(market)
             self._clear_pending(market)
         elif not market.funded:
-            await self._fund(market)
+            if market.status in GONE:
+                raise StartRefusedError(venue.MARKET_NOT_ACTIVE, f"market is {market.status.name}")
+            async with self._flows.alone:
+                await self._fund(market, budget_cents or market.quote.initial_funding_cents)
         elif market.status in PAID_OUT:
             await self._cash_from_ledger(market)  # the payout may have come while nobody looked
         elif not await self._trades.resume(market):
             _log.warning("cursor_out_of_reach", market=market.market_id, cursor=market.cursor)
             await self._cash_from_ledger(market)
 
-    async def _fund(self, market: GatewayMarket) -> None:
-        quote = market.quote
+    async def _fund(self, market: GatewayMarket, budget_cents: int) -> None:
         body = AmmStartBody(
             market_id=market.market_id,
-            initial_budget_cents=quote.initial_funding_cents,
-            initial_price_cents=quote.initial_price_cents,
+            initial_budget_cents=budget_cents,
+            initial_price_cents=market.quote.initial_price_cents,
         )
         delay_s = _RETRY_S_MIN
         while True:
@@ -136,13 +161,13 @@ class MarketFunds:
                     await self._cash_from_ledger(market)
                     break
                 case Refused(code=code, status=status) if status in _HTTP_NO_ROUTE and code == status:
-                    await self._deposit_and_mint(market)
+                    await self._deposit_and_mint(market, budget_cents)
                     break
                 case Refused(code=code, message=message, retry_after_s=retry_after_s):
                     if code == venue.MARKET_NOT_ACTIVE:
                         raise MarketClosedError(market.market_id)
                     if code != venue.RATE_LIMITED:
-                        raise FundingError(f"market {market.market_id}: start refused with {code}: {message}")
+                        raise StartRefusedError(code, message)
                     delay_s = max(delay_s, retry_after_s or _RETRY_S_MAX)
                 case _:
                     # NotSent or unknown: the start is not repeated by the venue, it answers 6007 then
@@ -151,51 +176,36 @@ class MarketFunds:
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
         _log.info("market_funded", market=market.market_id, cash_cents=market.stock.cash_cents)
 
-    async def _deposit_and_mint(self, market: GatewayMarket) -> None:
+    async def _deposit_and_mint(self, market: GatewayMarket, budget_cents: int) -> None:
         """For a venue without the start route: money in, then half of it into pairs (D16, D19).
 
-        A deposit has no key of its own, so one whose outcome is unknown is not repeated: the account's
-        balance before and after tells.
+        What earlier tries deposited is in the market's file. A mint that is refused leaves the market
+        unfunded; its money is found there by the next try.
         """
-        budget_cents = market.quote.initial_funding_cents
         cursor = await self._trades.newest(market)
-        left_cents = budget_cents
-        while left_cents > 0:
-            part_cents = min(left_cents, _DEPOSIT_CENTS_MAX)
-            await self._deposit(market, part_cents)
-            left_cents -= part_cents
-        market.set_cash(budget_cents, cursor=cursor, funded=True, budget_cents=budget_cents)
+        while (left_cents := budget_cents - self._flows.of(market).outside_cents) > 0:
+            part_cents = min(left_cents, TRANSFER_CENTS_MAX)
+            key = f"start {left_cents}"
+            refused = await self._flows.move_alone(market, "deposit", part_cents, key=key, is_flow=False)
+            if refused is not None:
+                raise StartRefusedError(refused.code, f"deposit: {refused.message}")
         pairs = budget_cents // (2 * PAIR_CENTS)
+        minted = False
         if pairs > 0:
-            await self._supply(market, self._new_pending(market, "mint", pairs))
-
-    async def _deposit(self, market: GatewayMarket, amount_cents: int) -> None:
-        before_cents = await self._available_cents()
-        delay_s = _RETRY_S_MIN
-        while True:
-            outcome = await self._context.rest.deposit(amount_cents)
-            if isinstance(outcome, Answered):
-                return
-            if isinstance(outcome, Refused) and outcome.code != venue.RATE_LIMITED:
-                raise FundingError(
-                    f"market {market.market_id}: deposit refused with {outcome.code}: {outcome.message}"
-                )
-            await asyncio.sleep(delay_s)
-            delay_s = min(_RETRY_S_MAX, 2 * delay_s)
-            if await self._available_cents() >= before_cents + amount_cents:
-                return
-
-    async def _available_cents(self) -> int:
-        """Free cash of the account, asked for until the venue says it: a step of a deposit is not redone."""
-        while True:
-            try:
-                return (await self._context.rest.balance()).available_balance_cents
-            except ReadError as error:
-                _log.warning("balance_read_failed", reason=str(error))
-                await asyncio.sleep(_RETRY_S_MAX)
+            pending = self._new_pending(market, "mint", pairs)
+            refused = await self._send_supply(market, pending)
+            self._clear_pending(market)
+            if refused is not None and refused.code != _HTTP_INTERNAL:  # as-built no mint ever works
+                raise StartRefusedError(refused.code, f"mint: {refused.message}")
+            minted = refused is None
+        outside_cents = self._flows.of(market).outside_cents
+        market.set_cash(0, cursor=cursor, funded=True, budget_cents=budget_cents, outside_cents=outside_cents)
+        if minted:
+            market.supply(pairs)
 
     async def _cash_from_ledger(self, market: GatewayMarket) -> None:
-        """Sum of the market's ledger rows: what came in minus what went out, freezes apart (invariant 11)."""
+        """Sum of the market's ledger rows: what came in minus what went out, freezes apart (invariant 11);
+        and the operators' money, which has no such rows."""
         for _ in range(_TRIES):
             cursor = await self._trades.newest(market)
             cash_cents, page_cursor = 0, ""
@@ -208,7 +218,8 @@ class MarketFunds:
                     break
                 page_cursor = page.next_cursor
             if await self._trades.newest(market) == cursor:
-                market.set_cash(cash_cents, cursor=cursor, funded=True)
+                outside_cents = self._flows.of(market).outside_cents
+                market.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
                 return
         raise ReadError("/account/ledger", f"market {market.market_id} traded through {_TRIES} readings")
 
@@ -235,11 +246,22 @@ class MarketFunds:
                 market, code=code, intent=intent.number, worker_epoch=intent.worker_epoch
             )
             return
-        market.supply_busy = True
+        self._begin(market, kind, intent.quantity)
         self._context.spawn(self._supply_for(market, intent, kind))
 
+    @staticmethod
+    def _begin(market: GatewayMarket, kind: SupplyKind, pairs: int) -> None:
+        """From here on no order may count on these shares or this cash."""
+        market.supply_busy = True
+        market.pairs_under_way = pairs if kind == "mint" else -pairs
+
+    @staticmethod
+    def _end(market: GatewayMarket) -> None:
+        market.supply_busy, market.pairs_under_way = False, 0
+
     def _refusal(self, market: GatewayMarket, intent: Intent, kind: SupplyKind) -> LocalReject | None:
-        if market.killed():
+        # A burn turns pairs into their cash and risks nothing: a killed market may wind down.
+        if market.killed() & ~(_STANDING_KILLS if kind == "burn" else 0):
             return LocalReject.KILLED
         ready = self._context.admitting and market.open_for_orders and not market.supply_busy
         if not ready or market.rules is None or not market.position_known:
@@ -261,7 +283,7 @@ class MarketFunds:
         try:
             refused = await self._supply(market, self._new_pending(market, kind, intent.quantity))
         finally:
-            market.supply_busy = False
+            self._end(market)
         reports = self._context.reports_of(market)
         if refused is None:
             pairs = intent.quantity if kind == "mint" else -intent.quantity
@@ -270,6 +292,20 @@ class MarketFunds:
             reports.rejected(
                 market, code=refused.code, intent=intent.number, worker_epoch=intent.worker_epoch
             )
+
+    async def burn_for_operator(self, market: GatewayMarket, pairs: int) -> int:
+        """Burns free pairs to pay a withdrawal: 0, or the code of what refused it."""
+        if market.supply_busy or not market.position_known:
+            return int(LocalReject.NOT_READY)
+        self._begin(market, "burn", pairs)
+        try:
+            refused = await self._supply(market, self._new_pending(market, "burn", pairs))
+        finally:
+            self._end(market)
+        if refused is not None:
+            return refused.code
+        self._context.reports_of(market).supplied(market, pairs=-pairs, intent=0, worker_epoch=0)
+        return 0
 
     async def _supply(self, market: GatewayMarket, pending: PendingSupply) -> Refused | None:
         """Sends until the venue has answered, and books what it did. Returns its refusal."""

@@ -16,7 +16,7 @@ from collections import OrderedDict, deque
 from typing import Final
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from engine._native import ffi, lib
 from engine.arena import Arena, cell, check, padded, unpadded
@@ -74,6 +74,13 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     def gone(self) -> bool:
         """Nothing is live any more: the row has been freed."""
         return bool(self.state == lib.LIVE_FREE)
+
+
+class StartFailure(Struct, frozen=True, kw_only=True):
+    """Why a market cannot be quoted: the venue's code or a LOCAL_* one, and words for a person."""
+
+    code: int
+    reason: str
 
 
 class MarketRules(Struct, frozen=True, kw_only=True):
@@ -143,6 +150,9 @@ class GatewayMarket:
         self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, now_mono_ns)
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
         self.supplies = 0  # mints and burns booked
+        self.pairs_under_way = 0  # of a mint (> 0) or burn (< 0) that the venue may have carried out
+        self.flows_cents = 0  # operators' deposits less withdrawals
+        self.start_failure: StartFailure | None = None
 
         self.orders: dict[int, LiveOrder] = {}
         self.by_venue_id: dict[str, LiveOrder] = {}
@@ -187,21 +197,36 @@ class GatewayMarket:
         return bool(self._account.funded)
 
     def set_cash(
-        self, cash_cents: int, *, cursor: str, funded: bool, budget_cents: int | None = None
+        self,
+        cash_cents: int,
+        *,
+        cursor: str,
+        funded: bool,
+        budget_cents: int | None = None,
+        outside_cents: int = 0,
     ) -> None:
-        """Books an absolute figure that includes trades up to ``cursor``."""
+        """Books an absolute figure that includes trades up to ``cursor``, and ``outside_cents`` beside it."""
         self.stock = Stock(
             yes_volume=self.stock.yes_volume,
             no_volume=self.stock.no_volume,
             yes_cost_sum_cents=self.stock.yes_cost_sum_cents,
             no_cost_sum_cents=self.stock.no_cost_sum_cents,
-            cash_cents=cash_cents,
+            cash_cents=cash_cents + outside_cents,
         )
         self.cursor = cursor
+        self._account.outside_cents = outside_cents
         self._account.funded = int(funded)
         if budget_cents is not None:
             self._account.budget_cents = budget_cents
         self._write_account()
+
+    def set_outside(self, outside_cents: int) -> None:
+        """Money beside the market's ledger adds up to this now: cash moves by what is new."""
+        news_cents = outside_cents - int(self._account.outside_cents)
+        if news_cents:
+            self.stock = structs.replace(self.stock, cash_cents=self.stock.cash_cents + news_cents)
+            self._account.outside_cents = outside_cents
+            self._write_account()
 
     def set_position(self, *, yes_volume: int, yes_cost: int, no_volume: int, no_cost: int) -> None:
         """The venue's word on the shares held; cash is left alone."""
@@ -494,6 +519,8 @@ class GatewayMarket:
                 shared = old.remaining if old is not None and old.outcome is outcome else 0
                 sell_committed += max(0, other.remaining - shared)
         stock = self.stock
+        sell_committed += max(0, -self.pairs_under_way)
+        buy_committed_cents += max(0, self.pairs_under_way) * PAIR_CENTS
         return Standing(
             now_mono_ns=now_mono_ns,
             kill_word=self.killed(),

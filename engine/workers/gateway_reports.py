@@ -14,7 +14,7 @@ from msgspec import structs
 from engine._native import ffi, lib
 from engine.arena import check, padded
 from engine.events import ExecutionKind, Scenario, Side
-from engine.workers.gateway_market import NO_LIVE_SLOT, GatewayMarket, LiveOrder
+from engine.workers.gateway_market import NO_LIVE_SLOT, GatewayMarket, LiveOrder, StartFailure
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -205,7 +205,23 @@ class WorkerReports:
         self._emit(ExecutionKind.MARKET_STATUS, market, code=market.status, live_slot=NO_LIVE_SLOT)
 
     def cash(self, market: GatewayMarket) -> None:
-        self._emit(ExecutionKind.CASH, market, cash_cents=market.stock.cash_cents, live_slot=NO_LIVE_SLOT)
+        self._emit(
+            ExecutionKind.CASH,
+            market,
+            cash_cents=market.stock.cash_cents,
+            quantity=market.flows_cents,
+            live_slot=NO_LIVE_SLOT,
+        )
+
+    def start_failed(self, market: GatewayMarket, failure: StartFailure) -> None:
+        reason = failure.reason.encode()[: lib.VENUE_ID_BYTES].decode(errors="ignore")
+        self._emit(
+            ExecutionKind.START_FAILED,
+            market,
+            code=failure.code,
+            trade_id=padded(reason, lib.VENUE_ID_BYTES),
+            live_slot=NO_LIVE_SLOT,
+        )
 
     def rules(self, market: GatewayMarket) -> None:
         assert market.rules is not None
@@ -257,7 +273,8 @@ class WorkerReports:
             no_volume=stock.no_volume,
             no_cost_cents=stock.no_cost_sum_cents,
         )
-        self._emit(ExecutionKind.CASH, market, **asked, cash_cents=stock.cash_cents)
+        cash = {"cash_cents": stock.cash_cents, "quantity": market.flows_cents}
+        self._emit(ExecutionKind.CASH, market, **asked, **cash)
         for order in market.orders.values():
             order.announced = True
             self._emit(

@@ -73,9 +73,13 @@ class VenueTruth:
     async def _sync(self, market: GatewayMarket) -> None:
         while True:
             intent = self._wanted[market.slot]
-            while not market.open_for_orders:
+            while not market.open_for_orders and market.start_failure is None:
                 market.moved.clear()
                 await market.moved.wait()
+            if market.start_failure is not None:
+                del self._wanted[market.slot]
+                self._context.reports_of(market).start_failed(market, market.start_failure)
+                return
             await self._quiet(market)
             if not await self.read_position(market):
                 await asyncio.sleep(_RETRY_S)

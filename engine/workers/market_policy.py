@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
-from engine._native import lib
+from engine._native import ffi, lib
 from engine.alerts import Alert, Alerts, Severity
 from engine.arena import Arena, cell
 from engine.config import MarketConfig
@@ -26,6 +26,7 @@ from engine.events import (
     MarketStatus,
     Phase,
     Side,
+    WriterCounter,
 )
 from engine.quoting import budget, defence, gates, kills, oracle, phases, scaling, toxicity
 from engine.quoting.budget import Ledger
@@ -77,6 +78,7 @@ class MarketPolicy:
         kernel: MarketKernel,
         state: Any,
         alert: Alerts,
+        redis_pause_ms: int,
         clock: Clock,
     ) -> None:
         """``state`` is the market's ``quoter_state_t *`` as its predecessor left it."""
@@ -86,6 +88,9 @@ class MarketPolicy:
         self._alert: Final = alert
         self._feed_row: Final = arena.market(slot).feed
         self._gateway_row: Final = arena.process(lib.PROCESS_GATEWAY)
+        writer_row = arena.process(lib.PROCESS_WRITER)
+        self._written_word: Final = ffi.addressof(writer_row.counters[WriterCounter.WRITTEN_MONO_NS])
+        self._redis_pause_ns: Final = redis_pause_ms * _NS_PER_MS
         self._global_word: Final = arena.kill_global()
         self._word: Final = arena.kill_market(slot)
         self.phase: PhaseState = policy_memory.phase(state, clock.unix_ms)
@@ -104,6 +109,7 @@ class MarketPolicy:
         self._calls = CallWindow()
         self._trades_seen = kernel.tape.count
         self._near = KillCause(0)
+        self._flows_cents = 0 if self.ledger is None else self.ledger.flows_cents
         self._admin_granted = False  # a resume was granted, and ADMIN is still to be lowered
         self._killed_word = -1
         self._seen_fair = -1
@@ -149,6 +155,14 @@ class MarketPolicy:
         """Stock became what the venue says, without a trade."""
         if self.ledger is not None and not self._reopened:
             self.ledger = budget.corrected(self.ledger, before, after)
+
+    def flows_are(self, total_cents: int) -> int:
+        """What operators have put in so far, less what they took out; the part that is news (§5.5)."""
+        known_cents = self._flows_cents if self.ledger is None else self.ledger.flows_cents
+        self._flows_cents = total_cents
+        if self.ledger is not None:
+            self.ledger = budget.flowed(self.ledger, total_cents - known_cents)
+        return total_cents - known_cents
 
     # ---- one look ----------------------------------------------------------------------------
 
@@ -206,7 +220,9 @@ class MarketPolicy:
             return
         day = budget.trading_day(clock.unix_ms, self.config.quote.day_reset_tz)
         if self.ledger is None:
-            self.ledger = budget.opened(standing.stock, fair_price_cents=fair, day=day)
+            self.ledger = budget.opened(
+                standing.stock, fair_price_cents=fair, day=day, flows_cents=self._flows_cents
+            )
         if self._reopened:
             self._reopened = False
             self.ledger = budget.reopened(self.ledger, standing.stock, fair)
@@ -290,12 +306,18 @@ class MarketPolicy:
             inventory_confirmed=standing.confirmed and standing.lifecycle == Lifecycle.RUNNING,
             kill_word=bool(self._words()),
             market_active=standing.status == MarketStatus.ACTIVE,
+            redis_lost=self._redis_is_lost(clock),
         )
         self._killed_word = self._words()
         self._last_fill_ms, self._lvr_fell = None, False
         self.gates = gates.advance(self.gates, evidence, quote, now_ms=self._now_ms(clock))
         if standing.lifecycle != Lifecycle.RUNNING:
             self.gates = gates.without_timers(self.gates)
+
+    def _redis_is_lost(self, clock: Clock) -> bool:
+        """No writer has had the newest rows acknowledged for too long; before the first writer nothing is."""
+        written_ns = int(lib.cell_load(self._written_word))
+        return bool(written_ns) and clock.mono_ns - written_ns > self._redis_pause_ns
 
     def _advance_defence(self, clock: Clock, standing: Standing, view: OracleView, *, cycle: bool) -> None:
         quote, fair = self.config.quote, self._kernel.fair

@@ -44,6 +44,7 @@ from engine.workers.clock import Clock
 from engine.workers.intents import Emit, IntentWriter, OrderBasis
 from engine.workers.ladder_sender import LadderSender
 from engine.workers.market_kernel import MarketKernel
+from engine.workers.market_life import MarketLife, Step, StopMode
 from engine.workers.market_policy import MarketPolicy, Standing
 from engine.workers.own_orders import OwnOrders
 from engine.workers.state_row import StateRow
@@ -70,6 +71,7 @@ _REJECT_ALERTS: Final = {
     6005: (Alert.MARKET_MISMATCH, Severity.CRITICAL),
     9001: (Alert.RATE_LIMITED, Severity.WARNING),
 }
+_LEAVING: Final = (Lifecycle.WINDING_DOWN, Lifecycle.STOPPED)
 _PAID_OUT: Final = (MarketStatus.SETTLED, MarketStatus.VOIDED)
 
 
@@ -85,6 +87,7 @@ class QuotedMarket:
         config: MarketConfig,
         config_version: int,
         order_rate_limit: int,
+        redis_pause_ms: int,
         emit: Emit,
         alert: Alerts,
         clock: Clock,
@@ -109,11 +112,14 @@ class QuotedMarket:
             kernel=self.kernel,
             state=self.row.counters,
             alert=alert,
+            redis_pause_ms=redis_pause_ms,
             clock=clock,
         )
+        counters = self.row.counters
+        self.life = MarketLife(stopped=bool(counters.stopped), recovering=bool(counters.first_quote_unix_ms))
         self._intents = IntentWriter(slot=slot, worker_epoch=worker_epoch, kernel=self.kernel, emit=emit)
         self._alert = alert
-        self.lifecycle = Lifecycle.STARTING
+        self.lifecycle = Lifecycle.STOPPED if self.life.stopped else Lifecycle.STARTING
         self.status = MarketStatus.UNKNOWN
         self.stock = Stock()
         self.applied = AppliedTrades(config.quote.processed_lru_size)
@@ -179,6 +185,8 @@ class QuotedMarket:
             self._on_sync(record, clock)
         elif kind in (ExecutionKind.MINTED, ExecutionKind.BURNED):
             self._on_supply(record)
+        elif kind == ExecutionKind.START_FAILED:
+            self._start_failed(int(record.code), unpadded(record.trade_id))
         elif record.worker_epoch != self.worker_epoch:
             return
         elif kind == ExecutionKind.ACKED:
@@ -196,6 +204,8 @@ class QuotedMarket:
         self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + pause)
         self._requote = True
         self.orders.refused(record.intent)
+        if self.life.burn_refused(record.intent, record.code, clock) == Step.RECONCILE:
+            self.reconcile()
         if record.code in _RESYNC_CODES:
             self.reconcile()
         if record.code == _NOT_OURS:
@@ -274,6 +284,8 @@ class QuotedMarket:
 
     def _on_supply(self, record: Any) -> None:
         """MINTED, BURNED: volumes, cost sums and cash after it, by the venue's books."""
+        if record.worker_epoch == self.worker_epoch:
+            self.life.burned(record.intent)
         self._correct_to(
             Stock(
                 yes_volume=record.yes_volume,
@@ -291,11 +303,21 @@ class QuotedMarket:
             self._answer = SyncAnswer(self.stock)
         elif self._answer is None:
             if kind == ExecutionKind.CASH:  # funding, mint or burn between two syncs
+                self._take_flows(record.quantity)
                 self._correct_to(structs.replace(self.stock, cash_cents=record.cash_cents))
         elif kind == ExecutionKind.SYNC_END:
             self._finish_sync(self._answer)
         else:
+            if kind == ExecutionKind.CASH:
+                self._take_flows(record.quantity)
             self._answer.take(record, clock)
+
+    def _take_flows(self, total_cents: int) -> None:
+        """An operator's money is neither profit nor drift: it is booked before anything is compared."""
+        news_cents = self.policy.flows_are(total_cents)
+        if news_cents and self.row.counters.syncs:
+            self.stock = structs.replace(self.stock, cash_cents=self.stock.cash_cents + news_cents)
+            self._stock_changed()
 
     def _finish_sync(self, answer: SyncAnswer) -> None:
         """§7.5: within the tolerances our books stay, beyond them they become the venue's."""
@@ -312,10 +334,6 @@ class QuotedMarket:
         self._oversold_syncs = self._oversold_syncs + 1 if oversold else 0
         self.synced = True
         self._requote = True
-        if self.lifecycle == Lifecycle.STARTING:
-            killed = bool(self.policy.causes)
-            self._enter(LifecycleEvent.STARTED_KILLED if killed else LifecycleEvent.STARTED)
-            _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.live))
 
     def _reconciled(self, venue: Stock) -> None:
         found = compare(self.stock, venue, self.config.quote)
@@ -433,6 +451,7 @@ class QuotedMarket:
             self._take_config()
             self.kernel.ramp((clock.mono_ns - self._cycled_ns) // 1_000_000)
             self._cycled_ns = clock.mono_ns
+        self._live_on(clock)
         if cycle or self._requote:
             self.kernel.compute(clock.unix_ms)
         if cycle or self._requote or self._look_due or self.policy.is_due(clock):
@@ -442,6 +461,51 @@ class QuotedMarket:
         if cycle:
             self._plan_supply(clock)
             self.row.cycle_ended(clock)
+
+    def _live_on(self, clock: Clock) -> None:
+        """The next step of a start, of an operator's stop, or of winding down (§8)."""
+        if self.lifecycle == Lifecycle.STARTING and self.synced:
+            if self.policy.causes:
+                self._started(LifecycleEvent.STARTED_KILLED)
+            elif self.kernel.native.book_valid:
+                self._started(LifecycleEvent.STARTED)
+            elif self.life.snapshot_is_late(clock, feed_runs=self._feed_runs()):
+                self._start_failed(int(LocalReject.NOT_READY), "no SNAPSHOT of its book came")
+        step_due = self.life.stop_step(clock, live=len(self.live), synced=self.synced)
+        if step_due == Step.RECONCILE:
+            self.reconcile()
+        elif step_due == Step.END:
+            self.row.counters.stopped = 1
+            if allows(LIFECYCLE, self.lifecycle, LifecycleEvent.STOP):
+                self._enter(LifecycleEvent.STOP)
+        if self.lifecycle == Lifecycle.WINDING_DOWN and self.synced and not self.live:
+            self._wind_down(clock)
+
+    def _feed_runs(self) -> bool:
+        row = self.arena.process(lib.PROCESS_INGEST)
+        return bool(lib.cell_load(cell(row, "state")) == lib.PROCESS_RUNNING)
+
+    def _wind_down(self, clock: Clock) -> None:
+        pairs = min(self._yes_available, self._no_available)
+        match self.life.wind_step(clock, pairs=pairs):
+            case Step.BURN:
+                self.life.burn_sent(self._intents.supply(supply.Merge(pairs=pairs), clock))
+                _log.info("winding_down", market=self.config.id, pairs=pairs)
+            case Step.END:
+                self._enter(LifecycleEvent.WOUND_DOWN)
+
+    def _started(self, event: LifecycleEvent) -> None:
+        self._enter(event)
+        self._look_due = True
+        _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.live))
+
+    def _start_failed(self, code: int, reason: str) -> None:
+        """§8: a step of the start failed; an operator's START tries again."""
+        if self.lifecycle != Lifecycle.STARTING:
+            return
+        self.life.failed = True
+        self._enter(LifecycleEvent.START_FAILED)
+        self._alert(Alert.START_FAILED, Severity.CRITICAL, market=self.config.id, code=code, reason=reason)
 
     def _standing(self) -> Standing:
         return Standing(
@@ -504,7 +568,8 @@ class QuotedMarket:
 
     def _act(self, clock: Clock) -> None:
         held = self.gates
-        if self.stopping and self.live:
+        leaving = self.stopping or self.life.leaving or self.lifecycle in _LEAVING
+        if leaving and self.live:
             self._sweep.pull(clock)
         elif not self.synced and self._may_sync(clock):
             self._sync_retry_ns = clock.mono_ns + _SYNC_RETRY_NS
@@ -512,7 +577,7 @@ class QuotedMarket:
         elif self.policy.causes:
             self._sweep.pull_killed(clock, word_is_up=bool(self.arena.killed(self.slot)))
             self._quoted = None
-        elif self.stopping or held == Gate.INVENTORY:
+        elif leaving or held == Gate.INVENTORY:
             return  # nothing new; what is live stays until the venue's word is in
         elif held & ~PARTIAL:
             self._sweep.pull(clock)
@@ -527,8 +592,8 @@ class QuotedMarket:
                 self._quote(clock)
 
     def _may_sync(self, clock: Clock) -> bool:
-        """Not while a request is under way, unless its answer is overdue."""
-        if clock.mono_ns < self._sync_retry_ns:
+        """Not while a request is under way, unless its answer is overdue; not after a failed start."""
+        if self.life.failed or clock.mono_ns < self._sync_retry_ns:
             return False
         if not self._sync_force_ns:
             self._sync_force_ns = clock.mono_ns + _SYNC_RETRY_NS
@@ -615,6 +680,7 @@ class QuotedMarket:
         """Whatever was asked of the old gateway is answered by the new one's SYNC."""
         self._answer = None
         self.orders.forget_requests()
+        self.life.forget_requests()
         self.reconcile()
 
     def reconcile(self) -> None:
@@ -648,8 +714,22 @@ class QuotedMarket:
         if command.kind == lib.COMMAND_RESUME:
             self._take_config()  # a limit changed in the same request holds for it
             refused = self.resume(clock, reason=unpadded(command.reason))
+        elif command.kind == lib.COMMAND_STOP and self.lifecycle != Lifecycle.STOPPED:
+            self.life.stop(StopMode(command.mode), clock)
+            _log.info("stop_asked", market=self.config.id, mode=StopMode(command.mode).name)
+        elif command.kind == lib.COMMAND_START and self.lifecycle == Lifecycle.STOPPED:
+            self._start_again()
         self.row.counters.command_refused = int(refused)
         self.row.counters.command_number = command.number
+
+    def _start_again(self) -> None:
+        """An operator's START of a stopped market: every step of the start anew."""
+        self.life.start()
+        self.row.counters.stopped = 0
+        self._enter(LifecycleEvent.START)
+        self._quoted = None
+        self._requote = True
+        self.reconcile()
 
     def halt(self, reason: str) -> None:
         """The gateway takes no intents any more: EMERGENCY; the kill word makes whoever comes next cancel."""

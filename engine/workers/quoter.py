@@ -115,6 +115,7 @@ class Quoter:
                 config=configuration.market_from_json(payload),
                 config_version=version,
                 order_rate_limit=share,
+                redis_pause_ms=self.proc.config.redis.pause_after_ms,
                 emit=self._emit,
                 alert=self.proc.alert,
                 clock=clock,
@@ -254,7 +255,7 @@ class Quoter:
             self._next_reconcile_ns = clock.mono_ns + self._reconcile_interval_ns()
             for market in self.markets.values():
                 market.reconcile()
-        starting = any(not market.synced for market in self.markets.values())
+        starting = any(not market.synced and not market.life.failed for market in self.markets.values())
         if not self.stopping:
             self.proc.set_state(lib.PROCESS_STARTING if starting else lib.PROCESS_RUNNING)
 
@@ -275,7 +276,8 @@ class Quoter:
             self._final_sync_until_ns = clock.mono_ns + _FINAL_SYNC_NS
             for market in markets:
                 market.reconcile()
-        return clock.mono_ns >= self._final_sync_until_ns or all(market.synced for market in markets)
+        known = all(market.synced or market.life.failed for market in markets)
+        return known or clock.mono_ns >= self._final_sync_until_ns
 
     def finish(self) -> None:
         """The last rows of this process."""

@@ -31,7 +31,7 @@ import structlog
 import uvloop
 
 from engine import crash_points
-from engine._native import lib
+from engine._native import ffi, lib
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, restart_delay_ns
 from engine.config import EXIT_CONFIG
 from engine.events import WriterCounter
@@ -91,6 +91,8 @@ class Writer:
         self._fault_count = 0
         self._accepted = False  # a batch was acknowledged: from now on Redis is never refused, only reported
         self._counts = dict.fromkeys(WriterCounter, 0)
+        written = lib.cell_load(ffi.addressof(proc.row.counters[WriterCounter.WRITTEN_MONO_NS]))
+        self._written_at(int(written) or lib.mono_now_ns())
 
     # ---- one round ---------------------------------------------------------------------------
 
@@ -112,6 +114,13 @@ class Writer:
         if crash_points.armed:
             crash_points.reach("writer.after_collect")
         await self._send(link, [*commands, *extra])
+        if full or commands:  # an empty round has not asked the server anything
+            self._written_at(started)
+
+    def _written_at(self, mono_ns: int) -> None:
+        """Rows read at that time are in Redis. The word outlives this process: how long Redis has been away
+        is counted over every restart of the writer, and quoters pause by it."""
+        self._proc.count(WriterCounter.WRITTEN_MONO_NS, mono_ns)
 
     async def _repairs(self, link: RedisLink) -> list[Command]:
         """Commands that make every hash exactly what the rows say, whatever Redis holds."""

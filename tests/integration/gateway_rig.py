@@ -121,6 +121,7 @@ class GatewayRig(WorkerRig):
         *,
         markets: Iterable[str] = (MARKET,),
         engine: dict[str, Any] | None = None,
+        quote: dict[str, Any] | None = None,
         **venue: Any,
     ) -> None:
         settings = {
@@ -132,6 +133,7 @@ class GatewayRig(WorkerRig):
         }
         document = {
             "engine": engine or {},
+            "quote": quote or {},
             "venue": settings,
             "markets": [{"id": market_id} for market_id in markets],
         }

@@ -25,7 +25,7 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, exchange: Exchange) -> Iterator[GatewayRig]:
-    made = GatewayRig(tmp_path_factory.mktemp("rig"), exchange.url)
+    made = GatewayRig(tmp_path_factory.mktemp("rig"), exchange.url, quote={"netting_off_confirmed": True})
     made.start_gateway()
     yield made
     made.close()

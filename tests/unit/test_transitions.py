@@ -66,10 +66,9 @@ def test_a_terminal_order_has_no_way_back() -> None:
     assert not [state for state, _ in ORDERS if state.is_terminal]
 
 
-def test_a_stopped_market_stays_stopped() -> None:
-    assert {after for (state, _), after in LIFECYCLE.items() if state == Lifecycle.STOPPED} == {
-        Lifecycle.STOPPED
-    }
+def test_a_stopped_market_stays_stopped_until_a_person_starts_it() -> None:
+    left = {event for (state, event), after in LIFECYCLE.items() if state == Lifecycle.STOPPED != after}
+    assert left == {LifecycleEvent.START}
 
 
 def test_only_emergency_resumes() -> None:
