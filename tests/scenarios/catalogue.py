@@ -29,8 +29,13 @@ ACCELERATED: Final[Mapping[str, Any]] = {
 MAX_LOSS_DAILY_CENTS: Final = 50_000
 PULL_MS: Final = 1_250
 """One cycle, and a request's time on a machine that many share."""
-SHARED_MACHINE: Final[Mapping[str, Any]] = {"heartbeat_timeout_ms": 10_000}
-"""Engine settings of every play: a process that gets no core for a second is not one that hangs."""
+SHARED_MACHINE: Final[Mapping[str, Any]] = {
+    "heartbeat_timeout_ms": 10_000,
+    "start_timeout_ms": 120_000,
+    "workers": 2,
+}
+"""Engine settings of every play: a process that gets no core for a second is not one that hangs, and two
+quoters carry all markets."""
 PRESENCE_MIN: Final = 0.99
 PULLING_GATES: Final = frozenset(
     {"LVR_COOLDOWN", "ORACLE_DEVIATION", "BOOK_STALE", "LATENCY", "API_ERRORS", "KILL_WORD"}

@@ -38,6 +38,7 @@ from tests.scenarios.players import Players, usernames
 RIVALS: Final[dict[str, type[Maker]]] = {"fixed": FixedSpread, "textbook": AvellanedaStoikov}
 ORACLE_EVERY_S: Final = 2.0
 ORACLE_TTL_S: Final = 60.0
+BEGIN_S_MAX: Final = 180.0
 BEGIN_S: Final = 20.0
 """About how long a play takes to begin: dates that count from the beginning are set this much later."""
 _NS_PER_S: Final = 1_000_000_000
@@ -116,6 +117,7 @@ class Play:
             await stage.until(
                 lambda: sampler.all_quoting_since_unix_ns is not None,
                 what="every market quotes",
+                timeout_s=BEGIN_S_MAX,
                 watch=sampler.look,
             )
             started_s = time.monotonic()
