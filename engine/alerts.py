@@ -65,6 +65,10 @@ class Alert(IntEnum):
     AUTO_MINT_FAILED = 34
     PHASE_CHANGED = 35  # a phase ended in its own time
     START_FAILED = 36  # a market could not be started; fields: code, reason
+    CONTROL_PAUSE = 37  # a control of the gateway stopped a market for a while; fields: control
+    CONTROL_STALE = 38  # C14: admission closed; fields: what is too old
+    CLOCK_SKEW = 39  # C17
+    LOSS_LATCH = 40  # C13: all markets together lost too much
 
 
 class AlertCount(Struct, frozen=True, kw_only=True):

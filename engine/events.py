@@ -76,6 +76,15 @@ class LocalReject(IntEnum):
     LIMIT = lib.LOCAL_LIMIT
     CASH = lib.LOCAL_CASH
     JOURNAL = lib.LOCAL_JOURNAL
+    COLLAR = lib.LOCAL_COLLAR
+    POST_ONLY = lib.LOCAL_POST_ONLY
+    POSITION = lib.LOCAL_POSITION
+    DUPLICATE = lib.LOCAL_DUPLICATE
+    PAUSED = lib.LOCAL_PAUSED
+    STALE = lib.LOCAL_STALE
+    CLOCK = lib.LOCAL_CLOCK
+    GATED = lib.LOCAL_GATED
+    EXECUTIONS = lib.LOCAL_EXECUTIONS
 
 
 class MarketStatus(IntEnum):
@@ -153,6 +162,7 @@ class KillCause(IntFlag):
     GATE_TIMEOUT = lib.KILL_CAUSE_GATE_TIMEOUT
     ADMIN = lib.KILL_CAUSE_ADMIN
     GATEWAY_STUCK = lib.KILL_CAUSE_GATEWAY_STUCK
+    EXECUTIONS = lib.KILL_CAUSE_EXECUTIONS
 
 
 class Kill(IntFlag):
@@ -164,6 +174,7 @@ class Kill(IntFlag):
     RISK = lib.KILL_RISK
     STOPPING = lib.KILL_STOPPING
     GUARD = lib.KILL_GUARD
+    PAUSE = lib.KILL_PAUSE
 
 
 class ProcessState(IntEnum):

@@ -83,6 +83,7 @@ enum {
     KILL_RISK = 8,             /* a latched kill source of the market's own risk rules */
     KILL_STOPPING = 16,        /* orderly stop: cancels only */
     KILL_GUARD = 32,           /* the guard is taking everything off: the supervisor is gone */
+    KILL_PAUSE = 64,           /* a control of the gateway stopped the market for a while; the gateway lowers it */
 };
 
 /* ---- process table ---------------------------------------------------------------------- */
@@ -282,7 +283,16 @@ enum {
     LOCAL_UNKNOWN_ORDER = -8,
     LOCAL_LIMIT = -9,
     LOCAL_CASH = -10,
-    LOCAL_JOURNAL = -11, /* the intent could not be written down, so it was not sent */
+    LOCAL_JOURNAL = -11,   /* the intent could not be written down, so it was not sent */
+    LOCAL_COLLAR = -12,    /* C4: too far from the fair price or the foreign mid, or no fair price given */
+    LOCAL_POST_ONLY = -13, /* C5: it would take a foreign order */
+    LOCAL_POSITION = -14,  /* C8: with every live order filled, too large a position or loss */
+    LOCAL_DUPLICATE = -15, /* C11: one alike is not yet acknowledged */
+    LOCAL_PAUSED = -16,    /* a control has stopped the market for a while */
+    LOCAL_STALE = -17,     /* C14: book, worker or reconciliation too old */
+    LOCAL_CLOCK = -18,     /* C17: the venue's clock and ours are too far apart */
+    LOCAL_GATED = -19,     /* I5: decided under a gate that lets no order out */
+    LOCAL_EXECUTIONS = -20, /* C12, answers no intent: filled too often too fast, the market is killed */
 };
 
 enum { SCENARIO_MINT = 1, SCENARIO_TRANSFER_YES = 2, SCENARIO_TRANSFER_NO = 3, SCENARIO_BURN = 4 };

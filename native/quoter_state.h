@@ -45,6 +45,7 @@ enum {
     KILL_CAUSE_GATE_TIMEOUT = 2048,
     KILL_CAUSE_ADMIN = 4096,
     KILL_CAUSE_GATEWAY_STUCK = 8192, /* the order ring is full: nobody takes intents any more */
+    KILL_CAUSE_EXECUTIONS = 16384,   /* filled too often too fast, again and again (reliability page, C12) */
 };
 
 enum { PHASE_LOG_ENTRIES = 8, DEFENSE_LEVELS = 4, STATE_LEVELS = 10 };

@@ -1,8 +1,9 @@
 """Configuration: what every process reads, declared, layered and checked.
 
-``setting`` declares a parameter, ``quote`` declares them all, ``rules`` relates them, ``names`` knows their
-other names, ``file`` reads TOML, ``override`` the Redis hash, ``edit`` changes it. Layers: code default <
-TOML [quote] < a market's [markets.quote] < Redis ``amm:config`` (market-making §10).
+``setting`` declares a parameter; ``quote``, ``risk`` and ``sections`` declare them all, ``rules`` relates
+them, ``names`` knows their other names, ``file`` reads TOML, ``override`` the Redis hash, ``edit`` changes
+it. Layers: code default < TOML [quote] < a market's [markets.quote] < Redis ``amm:config`` (market-making
+§10).
 """
 
 from engine.config.errors import EXIT_CONFIG, EXIT_USAGE, ConfigError
@@ -25,6 +26,7 @@ from engine.config.quote import (
     StabilizationConfig,
     VolatilityConfig,
 )
+from engine.config.risk import RiskConfig
 from engine.config.sections import EngineConfig, RedisConfig, VenueConfig
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Origins",
     "QuoteConfig",
     "RedisConfig",
+    "RiskConfig",
     "RollbackConfig",
     "StabilizationConfig",
     "VenueConfig",

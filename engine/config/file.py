@@ -20,6 +20,7 @@ from engine.config.errors import ConfigError
 from engine.config.names import Table, Warn, canonical, flat, merged, no_warning
 from engine.config.oracle import OracleConfig
 from engine.config.quote import QuoteConfig
+from engine.config.risk import RiskConfig
 from engine.config.rules import broken_rules
 from engine.config.sections import EngineConfig, RedisConfig, VenueConfig, Wait
 
@@ -83,6 +84,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine: EngineConfig = EngineConfig()
     venue: VenueConfig = VenueConfig()
     redis: RedisConfig = RedisConfig()
+    risk: RiskConfig = RiskConfig()
     quote: QuoteConfig = QuoteConfig()
     markets: Annotated[list[MarketConfig], Meta(min_length=1, max_length=4000)] = field(default_factory=list)
 

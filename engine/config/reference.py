@@ -12,6 +12,7 @@ from msgspec import Struct
 from engine.config.names import RETIRED
 from engine.config.override import FLAT_FIELDS
 from engine.config.quote import QuoteConfig
+from engine.config.risk import RiskConfig
 from engine.config.sections import EngineConfig, RedisConfig, VenueConfig
 from engine.config.setting import Parameter, parameters
 
@@ -114,6 +115,7 @@ def text() -> str:
     lines += _section("`[engine]`", EngineConfig)
     lines += _section("`[venue]`", VenueConfig)
     lines += _section("`[redis]`", RedisConfig)
+    lines += _section("`[risk]`", RiskConfig)
     lines += _section("`[quote]` and `[markets.quote]`", QuoteConfig)
     retired = ", ".join(f"`{name}`" for name in RETIRED)
     lines += ["", f"Accepted and without effect: {retired} (retired), `velocity_kill_ratio` (inert).", ""]

@@ -13,19 +13,14 @@ WINDOW_NS: Final = 60_000_000_000
 LIMIT_PER_MINUTE_MIN: Final = 3  # a third of it is the capacity: one request
 
 
-class TokenBucket:
-    """Requests allowed by ``limit_per_minute``; starts full."""
+class Bucket:
+    """Tokens up to ``capacity``, ``gain_per_minute`` more each minute; starts full."""
 
-    def __init__(self, limit_per_minute: int, now_mono_ns: int) -> None:
-        if limit_per_minute < LIMIT_PER_MINUTE_MIN:
-            raise ValueError(
-                f"limit_per_minute={limit_per_minute}, "
-                f"at least {LIMIT_PER_MINUTE_MIN} is needed to fill a bucket"
-            )
-        self.capacity: Final = limit_per_minute // 3
-        self._gain_per_window: Final = limit_per_minute - self.capacity
+    def __init__(self, *, capacity: int, gain_per_minute: int, now_mono_ns: int) -> None:
+        self.capacity: Final = capacity
+        self._gain_per_window: Final = gain_per_minute
         # one token is WINDOW_NS units; each nanosecond gains _gain_per_window units
-        self._units = self.capacity * WINDOW_NS
+        self._units = capacity * WINDOW_NS
         self._at_mono_ns = now_mono_ns
         self._shut_until_mono_ns = 0
 
@@ -49,3 +44,25 @@ class TokenBucket:
         elapsed_ns = max(0, now_mono_ns - self._at_mono_ns)
         self._at_mono_ns = max(self._at_mono_ns, now_mono_ns)
         self._units = min(self.capacity * WINDOW_NS, self._units + elapsed_ns * self._gain_per_window)
+
+
+class TokenBucket(Bucket):
+    """Requests allowed by a fixed-window ``limit_per_minute``."""
+
+    def __init__(self, limit_per_minute: int, now_mono_ns: int) -> None:
+        if limit_per_minute < LIMIT_PER_MINUTE_MIN:
+            raise ValueError(
+                f"limit_per_minute={limit_per_minute}, "
+                f"at least {LIMIT_PER_MINUTE_MIN} is needed to fill a bucket"
+            )
+        capacity = limit_per_minute // 3
+        super().__init__(
+            capacity=capacity, gain_per_minute=limit_per_minute - capacity, now_mono_ns=now_mono_ns
+        )
+
+
+class BurstBucket(Bucket):
+    """``per_s`` requests a second, ``burst`` of them at once (reliability page §1, C10)."""
+
+    def __init__(self, *, per_s: int, burst: int, now_mono_ns: int) -> None:
+        super().__init__(capacity=burst, gain_per_minute=60 * per_s, now_mono_ns=now_mono_ns)

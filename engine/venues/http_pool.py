@@ -48,6 +48,7 @@ class Reply(Struct, frozen=True, kw_only=True, gc=False):
     retry_after_s: float | None  # header Retry-After, when it is a number of seconds
     rate_reset_unix_s: int | None  # header X-RateLimit-Reset
     sent_mono_ns: int  # just before the request's bytes were handed to the socket
+    date: bytes = b""  # header Date, as it came
 
 
 class NotSentError(Exception):
@@ -82,6 +83,7 @@ class _Connection(asyncio.Protocol):
         self._body_bytes = 0
         self._retry_after_s: float | None = None
         self._rate_reset_unix_s: int | None = None
+        self._date = b""
 
     def send(self, request: bytes) -> asyncio.Future[Reply]:
         """Hands the request's bytes to the socket; the answer's future fails with LostAnswerError."""
@@ -154,6 +156,8 @@ class _Connection(asyncio.Protocol):
             self._retry_after_s = float(value)
         elif lowered == b"x-ratelimit-reset" and value.isdigit():
             self._rate_reset_unix_s = int(value)
+        elif lowered == b"date":
+            self._date = value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -184,6 +188,7 @@ class _Connection(asyncio.Protocol):
                     retry_after_s=self._retry_after_s,
                     rate_reset_unix_s=self._rate_reset_unix_s,
                     sent_mono_ns=self.sent_mono_ns,
+                    date=self._date,
                 )
             )
 

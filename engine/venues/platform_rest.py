@@ -22,7 +22,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import Struct
 
+from engine._native import lib
 from engine.events import LocalReject
+from engine.risk.venue_clock import VenueClock
 from engine.venues import platform_built as built
 from engine.venues import platform_wire as wire
 from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
@@ -46,6 +48,7 @@ REPLACE_PARTLY_FILLED: Final = 6001
 REPLACE_UNKNOWN: Final = 6002
 REPLACE_FILLED: Final = 6003
 REPLACE_NOT_OURS: Final = 6004
+REPLACE_WRONG_MARKET: Final = 6005
 KEY_REUSED: Final = 6006
 AMM_RUNNING: Final = 6007
 RATE_LIMITED: Final = 9001
@@ -126,13 +129,14 @@ class PlatformRest:
     """One account's REST calls over ``pool``, authorised by ``session``; both stay the caller's.
 
     ``requests`` counts requests handed to the socket, ``errors`` those without an intelligible answer
-    and 5xx, ``rate_limited`` answers 429.
+    and 5xx, ``rate_limited`` answers 429. ``clock`` is what the answers' dates say of the venue's clock.
     """
 
     def __init__(self, pool: HttpPool, session: PlatformSession) -> None:
         self.requests = 0
         self.errors = 0
         self.rate_limited = 0
+        self.clock: Final = VenueClock()
         self._pool: Final = pool
         self._session: Final = session
         self._token = ""
@@ -361,10 +365,17 @@ class PlatformRest:
         head = b"%b /api/v1%b%b%d\r\n\r\n" % (method, path.encode(), self._head_after_path, len(body))
         self.requests += 1
         try:
-            return await self._pool.send(request_class, head + body, gate=gate)
+            reply = await self._pool.send(request_class, head + body, gate=gate)
         except LostAnswerError:
             self.errors += 1
             raise
+        if isinstance(reply, Reply) and reply.date:
+            received_unix_ns = lib.unix_now_ns()
+            under_way_ns = lib.mono_now_ns() - reply.sent_mono_ns
+            self.clock.seen(
+                reply.date, sent_unix_ns=received_unix_ns - under_way_ns, received_unix_ns=received_unix_ns
+            )
+        return reply
 
 
 def encoded(body: Struct) -> bytes:

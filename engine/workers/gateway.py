@@ -113,6 +113,7 @@ class Gateway:
         self._context.spawn(self._trades.run())
         await asyncio.gather(*(self._admit(market) for market in markets if market.funded))
         await self._persist("statuses", self._truth.read_statuses)
+        await self._persist("balance", self._truth.read_balance)
         self._context.spawn(self._truth.watch_status())
         self._context.spawn(self._truth.look_for_strays())
         if self._bell >= 0:
@@ -295,6 +296,8 @@ class Gateway:
                 if reports.flush():
                     self._tell_anew(reports.worker)
             if self._started:
+                for market in self._context.controls.watch(now_mono_ns):
+                    self._sweeper.pull(market)
                 self._work()
             if self._trades.lost and not self._rebuilding:
                 self._rebuilding = True
@@ -302,6 +305,7 @@ class Gateway:
             ticks += 1
             if ticks % _TICKS_PER_SECOND == 0:
                 self._pool.close_idle(now_mono_ns)
+                self._context.controls.watch_engine(now_mono_ns)
                 self._context.publish_counters()
                 self._proc.record_cpu(lib.current_cpu())
             await asyncio.sleep(_TICK_S)

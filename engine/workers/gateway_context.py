@@ -13,6 +13,7 @@ from engine._native import lib
 from engine.events import GatewayCounter
 from engine.risk.rate import TokenBucket
 from engine.venues.platform_rest import PlatformRest, Refused
+from engine.workers.gateway_controls import Controls
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
 from engine.workers.intent_journal import IntentJournal, JournalError, Sent
@@ -55,7 +56,11 @@ class GatewayContext:
         self.admitting = False
         self.markets: Final[dict[int, GatewayMarket]] = {
             slot: GatewayMarket(
-                proc.arena, slot, now_mono_ns=now_mono_ns, client_ms_min=journal.last_client_ms
+                proc.arena,
+                slot,
+                risk=proc.config.risk,
+                now_mono_ns=now_mono_ns,
+                client_ms_min=journal.last_client_ms,
             )
             for slot in proc.arena.used_markets()
         }
@@ -64,15 +69,12 @@ class GatewayContext:
             worker: WorkerReports(proc, worker)
             for worker in sorted({market.worker for market in self.markets.values()})
         }
+        self.controls: Final = Controls(proc, self.markets, self.reports, rest.clock)
         self.failed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def reports_of(self, market: GatewayMarket) -> WorkerReports:
         return self.reports[market.worker]
-
-    def live_orders(self) -> int:
-        """Orders that are or may be live, all markets."""
-        return sum(len(market.orders) for market in self.markets.values())
 
     def journal_cancel(self, sent: Sent) -> None:
         """Notes a cancel before it leaves. A cancel goes out whether or not it can be noted."""

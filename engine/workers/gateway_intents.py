@@ -32,6 +32,9 @@ class Intent(Struct, frozen=True, kw_only=True, gc=False):
     quantity: int
     decided_mono_ns: int
     target_order_id: str
+    fair_cents: int
+    level: int  # DefenseLevel it was decided in
+    gates: int  # Gate bits it was decided under
 
     def candidate(self) -> Candidate:
         return Candidate(
@@ -40,6 +43,9 @@ class Intent(Struct, frozen=True, kw_only=True, gc=False):
             price_cents=self.price_cents,
             quantity=self.quantity,
             decided_mono_ns=self.decided_mono_ns,
+            fair_cents=self.fair_cents,
+            level=self.level,
+            gates=self.gates,
         )
 
 
@@ -79,6 +85,9 @@ def _decoded(record: Any) -> Intent | None:
             quantity=record.quantity,
             decided_mono_ns=record.decided_mono_ns,
             target_order_id=unpadded(record.target_order_id),
+            fair_cents=record.basis_fair_cents,
+            level=record.basis_defense,
+            gates=record.basis_gates,
         )
     except ValueError:  # no such kind, outcome or direction; an id that is no text
         return None

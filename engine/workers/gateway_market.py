@@ -13,19 +13,22 @@ import asyncio
 import functools
 import hashlib
 from collections import OrderedDict, deque
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct, structs
 
 from engine._native import ffi, lib
 from engine.arena import Arena, cell, check, padded, unpadded
-from engine.config import QuoteConfig, market_from_json
+from engine.config import QuoteConfig, RiskConfig, market_from_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
 from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
 from engine.quoting.inventory import Stock, apply_trade, buy_freeze_cents
-from engine.risk.pretrade import Candidate, Standing
-from engine.risk.rate import TokenBucket
+from engine.risk.breakers import Breakers, Control
+from engine.risk.exposure import Commitment, order_loss_cents, stock_loss_cents
+from engine.risk.pretrade import Candidate
+from engine.risk.rate import BurstBucket, TokenBucket
+from engine.risk.staleness import Signs
 from engine.venues.platform_wire import MarketDetail
 
 _log = structlog.get_logger()
@@ -125,7 +128,9 @@ def market_status(name: str) -> MarketStatus:
 class GatewayMarket:
     """State of one market slot. Only the gateway's event loop touches it."""
 
-    def __init__(self, arena: Arena, slot: int, *, now_mono_ns: int, client_ms_min: int = 0) -> None:
+    def __init__(
+        self, arena: Arena, slot: int, *, risk: RiskConfig, now_mono_ns: int, client_ms_min: int = 0
+    ) -> None:
         """``client_ms_min``: the newest time in a client order id of an earlier life, by the journal."""
         self.slot: Final = slot
         self.market_id: Final = arena.market_id(slot)
@@ -137,6 +142,11 @@ class GatewayMarket:
         self._kill_global = arena.kill_global()
         self._epoch_word = cell(arena.worker(self.worker), "epoch")
         self._trade_count_word = cell(self._market.top, "trade_count")
+        self._top_row = ffi.addressof(self._market, "top")
+        self._top: Any = ffi.new("top_t *")
+        self._snapshot_word = cell(self._market.feed, "snapshot_mono_ns")
+        self._feed_beat = cell(arena.process(lib.PROCESS_INGEST), "heartbeat_mono_ns")
+        self._worker_beat = cell(arena.process(lib.PROCESS_QUOTER_FIRST + self.worker), "heartbeat_mono_ns")
 
         self.rules: MarketRules | None = None
         self.status = MarketStatus.UNKNOWN
@@ -148,6 +158,14 @@ class GatewayMarket:
         self.handled_epoch = self.worker_epoch()
         self.seen_trade_count = self.trade_count()
         self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, now_mono_ns)
+        self.breakers: Final = Breakers(risk)
+        self.order_tokens = BurstBucket(
+            per_s=risk.market_rate_per_s, burst=risk.market_rate_burst, now_mono_ns=now_mono_ns
+        )
+        self.tripped: Control | None = None  # a control that its fills have set off
+        self.paused_until_mono_ns = 0  # while a control's pause lasts
+        self.reconcile_due = False  # something happened that asks for the venue's word (market-making §7.5)
+        self.reconciled_mono_ns = 0  # when the venue's word on shares was last taken
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
         self.supplies = 0  # mints and burns booked
         self.pairs_under_way = 0  # of a mint (> 0) or burn (< 0) that the venue may have carried out
@@ -163,6 +181,9 @@ class GatewayMarket:
         self._closed_mono_ns: OrderedDict[str, int] = OrderedDict()
         self._order_row = ffi.new("live_order_t *")
         self._order_number = 0
+        self._commitment = Commitment()
+        self._commitment_of: Stock | None = None  # the stock it was counted from
+        self._orders_changed = True
         self.moved = asyncio.Event()  # set at every change of an order, of ``sweeping``, and by admit()
 
         self._account = ffi.new("account_state_t *")
@@ -182,6 +203,15 @@ class GatewayMarket:
     def killed(self) -> int:
         """KILL_* bits in force: the market's and the global ones."""
         return int(lib.cell_load(self._kill_word) | lib.cell_load(self._kill_global))
+
+    def raise_kill(self, bit: int) -> None:
+        """Raises a bit of the market's kill word."""
+        lib.cell_or(self._kill_word, bit)
+
+    def lower_pause(self) -> None:
+        """A pause is over; the bit is the gateway's own."""
+        self.paused_until_mono_ns = 0
+        lib.cell_clear(self._kill_word, lib.KILL_PAUSE)
 
     def worker_epoch(self) -> int:
         return int(lib.cell_load(self._epoch_word))
@@ -318,6 +348,8 @@ class GatewayMarket:
         self._account.fills += 1
         self._account.fees_cents += fee_cents
         self._write_account()
+        if self.open_for_orders:  # what is caught up with after a start is no burst of now
+            self.tripped = self.breakers.filled(side, quantity, lib.mono_now_ns()) or self.tripped
         order = self.by_venue_id.get(order_id)
         if order is None:
             if order_id:
@@ -458,6 +490,7 @@ class GatewayMarket:
         row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
         row.client_order_id = padded(order.client_order_id, lib.VENUE_ID_BYTES)
         lib.live_order_write(ffi.addressof(self._market.live_orders[order.slot]), row)
+        self._orders_changed = True
         self.moved.set()
 
     def left_over_client_ids(self) -> list[str]:
@@ -479,70 +512,36 @@ class GatewayMarket:
 
     # -- what the last hop looks at
 
-    def standing(
-        self,
-        order: LiveOrder,
-        *,
-        now_mono_ns: int,
-        admitting: bool,
-        engine_orders: int,
-        tokens: int,
-    ) -> Standing:
-        """Counts for the last-hop checks of ``order``, which is in its row but not yet sent.
+    def top(self) -> Any:
+        """The market's ``top_t`` as the feed has it; its ``valid`` is 0 when no stable copy could be had."""
+        if lib.top_read(self._top_row, self._top) != lib.RING_OK:
+            self._top.valid = 0
+        return self._top
 
-        Every other order counts that was first or has been sent. Of a replace under way the old and the
-        new order hold the same shares and cash in turn, so the larger counts; once its outcome is unknown
-        both count.
-        """
-        assert self.rules is not None
-        own_bid, own_ask, side_orders, market_orders = 0, PAIR_CENTS, 0, 0
-        sell_committed, buy_committed_cents = 0, 0
-        replaced, side, outcome = order.replaces, order.side, order.outcome
-        for other in self.orders.values():
-            if other is order or other is replaced or (not other.sent and other.number > order.number):
-                continue
-            if other.side is Side.BID:
-                own_bid = max(own_bid, other.book_price_cents)
-            else:
-                own_ask = min(own_ask, other.book_price_cents)
-            # a replace counts once: as its old order while that one is there
-            old = None if other.replaces is None or other.replaces.gone() else other.replaces
-            if old is None:
-                market_orders += 1
-                side_orders += other.side is side
-            # the old order's shares or cash serve the new one, unless the outcome is unknown: then both count
-            if old is not None and (other.state == lib.LIVE_UNKNOWN or old.direction is not other.direction):
-                old = None
-            if other.direction is Direction.BUY:
-                buy_committed_cents += max(0, other.frozen_cents - (old.frozen_cents if old else 0))
-            elif other.outcome is outcome:
-                shared = old.remaining if old is not None and old.outcome is outcome else 0
-                sell_committed += max(0, other.remaining - shared)
-        stock = self.stock
-        sell_committed += max(0, -self.pairs_under_way)
-        buy_committed_cents += max(0, self.pairs_under_way) * PAIR_CENTS
-        return Standing(
-            now_mono_ns=now_mono_ns,
-            kill_word=self.killed(),
-            epoch_current=order.worker_epoch == self.worker_epoch(),
-            admitting=admitting and self.open_for_orders and not self.sweeping,
-            status=self.status,
-            min_price_cents=self.rules.min_price_cents,
-            max_price_cents=self.rules.max_price_cents,
-            order_quantity_max=self.rules.order_quantity_max,
-            order_amount_max_cents=self.rules.order_amount_max_cents,
-            taker_fee_bps=self.rules.taker_fee_bps,
-            own_bid_cents=own_bid,
-            own_ask_cents=own_ask,
-            side_orders=side_orders,
-            market_orders=market_orders,
-            engine_orders=engine_orders,
-            volume=stock.yes_volume if order.outcome == Outcome.YES else stock.no_volume,
-            sell_committed=sell_committed,
-            cash_cents=stock.cash_cents,
-            buy_committed_cents=buy_committed_cents,
-            tokens=tokens,
+    def signs(self) -> Signs:
+        """When feed, quoter and venue last gave a sign of life; reads the top row anew."""
+        return Signs(
+            book_valid=bool(self.top().valid),
+            feed_mono_ns=int(lib.cell_load(self._feed_beat)),
+            snapshot_mono_ns=int(lib.cell_load(self._snapshot_word)),
+            worker_mono_ns=int(lib.cell_load(self._worker_beat)),
+            reconciled_mono_ns=self.reconciled_mono_ns,
         )
+
+    def commitment(self) -> Commitment:
+        """What the market holds of the account; counted anew only after an order or the stock has changed."""
+        if self._commitment_of is not self.stock or self._orders_changed:
+            losses = {Side.BID: 0, Side.ASK: 0}
+            frozen_cents = 0
+            for order in self.orders.values():
+                losses[order.side] += order_loss_cents(order.side, order.book_price_cents, order.remaining)
+                frozen_cents += order.frozen_cents
+            self._commitment = Commitment(
+                frozen_cents=frozen_cents,
+                worst_loss_cents=stock_loss_cents(self.stock) + max(losses.values()),
+            )
+            self._commitment_of, self._orders_changed = self.stock, False
+        return self._commitment
 
 
 def client_order_id(

@@ -18,8 +18,9 @@ import structlog
 
 from engine import crash_points
 from engine._native import lib
+from engine.alerts import Alert, Severity
 from engine.events import Direction, LocalReject, Outcome
-from engine.risk.pretrade import Candidate, first_refusal
+from engine.risk.pretrade import Candidate
 from engine.risk.rate import TokenBucket
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, Gate, NotSent, ReadError, Refused, Unknown, encoded
@@ -136,22 +137,23 @@ class OrderDesk:
         """The checks that run with nothing between them and the socket write."""
 
         def check() -> LocalReject | None:
-            now_mono_ns = lib.mono_now_ns()
             context = self._context
-            standing = market.standing(
+            reason = context.controls.refusal(
+                market,
                 order,
-                now_mono_ns=now_mono_ns,
+                candidate,
                 admitting=context.admitting and not context.reports_of(market).stuck,
-                engine_orders=context.live_orders() - 1,
-                tokens=bucket.tokens(now_mono_ns),
+                bucket=bucket,
+                reserve=bucket is context.order_tokens,
             )
-            reason = first_refusal(candidate, standing)
             if reason is None:
                 if crash_points.armed:
                     crash_points.reach("gateway.after_risk")
                 reason = self._write_down(market, order)
             if reason is None:
+                now_mono_ns = lib.mono_now_ns()
                 bucket.take(now_mono_ns)
+                market.order_tokens.take(now_mono_ns)
                 order.sent = True
             else:
                 context.counts.refused += 1
@@ -209,7 +211,7 @@ class OrderDesk:
             case Answered(data=placed, sent_mono_ns=sent_mono_ns):
                 self._live(market, order, placed.order, placed.trades, sent_mono_ns)
             case Refused():
-                self._never_was(market, order, self._code(outcome, bucket))
+                self._never_was(market, order, self._code(market, outcome, bucket))
             case NotSent(code=code):
                 self._never_was(market, order, code)
             case Unknown(sent_mono_ns=sent_mono_ns):
@@ -220,7 +222,7 @@ class OrderDesk:
                 if isinstance(found, OrderState):
                     self._live(market, order, found, [], sent_mono_ns)
                 else:
-                    self._never_was(market, order, self._code(found, bucket))
+                    self._never_was(market, order, self._code(market, found, bucket))
 
     # -- replace
 
@@ -296,10 +298,8 @@ class OrderDesk:
             case venue.REPLACE_UNKNOWN | venue.REPLACE_FILLED | venue.NOT_CANCELLABLE:
                 await self._settle(market, old, intent=intent, worker_epoch=worker_epoch)
             case _:
-                if refused.code == venue.REPLACE_NOT_OURS:
-                    _log.critical("order_not_ours", market=market.market_id, order=old.venue_order_id)
                 self._still_live(market, old)
-        self._never_was(market, order, self._code(refused, bucket))
+        self._never_was(market, order, self._code(market, refused, bucket))
 
     # -- cancel
 
@@ -319,6 +319,7 @@ class OrderDesk:
             )
         )
         while not order.gone():
+            self._context.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
             outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
             if crash_points.armed:
                 crash_points.reach("gateway.mid_cancel")
@@ -376,6 +377,7 @@ class OrderDesk:
         """The venue has the order. Its fills, if any, come through the poll."""
         if crash_points.armed:
             crash_points.reach("gateway.before_reply")
+        self._context.controls.answered(market)
         market.acknowledge(order, at_venue.id)
         self._context.journal.close_intent(order.client_order_id, order=at_venue.id, at_ms=unix_ms())
         self._context.reports_of(market).acked(market, order, sent_mono_ns)
@@ -455,7 +457,10 @@ class OrderDesk:
         Whether CANCELLED was told.
         """
         if at_venue is None:
-            _log.error("ghost_order", market=market.market_id, order=order.venue_order_id)
+            self._context.proc.alert(
+                Alert.GHOST_ORDER, Severity.CRITICAL, market=market.market_id, order=order.venue_order_id
+            )
+            market.reconcile_due = True
             remainder = order.remaining
         elif at_venue.status == "FILLED":
             remainder = 0
@@ -463,7 +468,7 @@ class OrderDesk:
             remainder = at_venue.remaining_quantity
             if intent == 0 and not order.gone() and not self._context.must_go(market, order.worker_epoch):
                 _log.warning(
-                    "unexpected_cancel",
+                    "unexpected_cancel",  # the quoter alerts: it knows what it asked for
                     market=market.market_id,
                     order=order.venue_order_id,
                     reason=at_venue.cancel_reason,
@@ -490,6 +495,7 @@ class OrderDesk:
         """§6.3: what became of a new order whose request got no answer. None: the venue never had it."""
         market.set_state(order, lib.LIVE_UNKNOWN, busy=True)
         self._context.counts.unknowns += 1
+        self._context.controls.unknown(market)
         self._context.reports_of(market).unknown(market, order, first.sent_mono_ns)
         _log.warning(
             "outcome_unknown", market=market.market_id, client_id=order.client_order_id, reason=first.reason
@@ -531,13 +537,12 @@ class OrderDesk:
                 _log.warning("order_look_up_failed", order=order_id, reason=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    def _code(self, refused: Refused | None, bucket: TokenBucket) -> int:
+    def _code(self, market: GatewayMarket, refused: Refused | None, bucket: TokenBucket) -> int:
         if refused is None:
             return LocalReject.NOT_READY
+        self._context.controls.answered(market, refused.code)
         if refused.code == venue.RATE_LIMITED:
             self._context.rate_limited(bucket, refused)
-        if refused.code == venue.CLIENT_ID_REUSED:
-            _log.error("client_order_id_reused", message=refused.message)
         return refused.code
 
 

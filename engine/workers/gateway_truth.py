@@ -55,7 +55,6 @@ class VenueTruth:
         self._sweeper: Final = sweeper
         self._funds: Final = funds
         self._comparing = False
-        self._unallocated_cents: int | None = None  # the account's cash that no market holds
         self._wanted: Final[dict[int, Intent | None]] = {}  # syncs asked for, by market slot; None: by us
 
     # -- sync
@@ -122,6 +121,7 @@ class VenueTruth:
                 await self._trades.caught_up()
                 if (market.cursor, market.supplies, market.supply_busy) != before or market.supply_busy:
                     continue
+                market.reconciled_mono_ns = lib.mono_now_ns()
                 self._note_drift(market, position.yes.volume, position.no.volume)
                 market.set_position(
                     yes_volume=position.yes.volume,
@@ -164,14 +164,19 @@ class VenueTruth:
         finally:
             self._comparing = False
 
+    async def read_balance(self) -> None:
+        """The account's cash at the start, before any order may go out. Raises ReadError."""
+        balance = await self._context.rest.balance()
+        self._note_cash(balance.available_balance_cents + balance.frozen_balance_cents)
+
     def _booked(self) -> list[tuple[str, int, bool]]:
         """Changes when anything that moves cash is booked in any market."""
         return [(m.cursor, m.supplies, m.funded) for m in self._context.markets.values()]
 
     def _note_cash(self, account_cents: int) -> None:
         unallocated_cents = account_cents - sum(m.stock.cash_cents for m in self._context.markets.values())
-        known = self._unallocated_cents
-        self._unallocated_cents = unallocated_cents
+        known = self._context.controls.unallocated_cents
+        self._context.controls.unallocated_cents = unallocated_cents
         if known is not None and known != unallocated_cents:
             drift_cents = unallocated_cents - known
             tell = _log.error if abs(drift_cents) > _CASH_TOLERANCE_CENTS else _log.warning

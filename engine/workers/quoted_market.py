@@ -210,6 +210,8 @@ class QuotedMarket:
             self.reconcile()
         if record.code == _NOT_OURS:
             self.kill(KillCause.OWNERSHIP)
+        if record.code == LocalReject.EXECUTIONS:
+            self.kill(KillCause.EXECUTIONS)
         self._tell_rejected(int(record.code), int(record.intent))
 
     def _tell_rejected(self, code: int, intent: int) -> None:

@@ -30,7 +30,7 @@ from typing import Any
 
 from engine.events import Direction, ExecutionKind, OrderKind, Outcome
 from tests.faults.history import Intents, doubled, explain
-from tests.integration.gateway_rig import AMM, Exchange, GatewayRig, Quoter
+from tests.integration.gateway_rig import AMM, PATIENT, Exchange, GatewayRig, Quoter
 from tests.integration.worker_rig import until
 
 COUNT = 10_000
@@ -173,6 +173,7 @@ class Campaign:
             self._exchange.url,
             markets=MARKETS,
             engine={"intent_segments_kept": 100_000},
+            risk=PATIENT,
             request_timeout_ms=DEADLINE_MS,
             order_rate_limit=100_000,
             connections=2 * IN_FLIGHT,

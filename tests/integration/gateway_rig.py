@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,18 @@ AMM = "amm_market_maker"
 MARKET = "MKT-BTC-100K-2026"
 OTHER_MARKET = "MKT-ETH-10K-2026"
 MARKET_IDS = (MARKET, OTHER_MARKET, "MKT-FED-RATE-CUT-2026Q2")
+FAIR_CENTS = 50
+"""What the test's decisions are based on, unless they say otherwise."""
+#: Controls that count, out of the way of tests and campaigns that fail requests by the dozen.
+PATIENT = {
+    "unacked_alike_max": 64,
+    "unknowns_max": 1_000_000,
+    "refused_percent": 100,
+    "executed_shares_max": 100_000_000,
+    "side_fills_max": 100_000,
+    "market_rate_per_s": 10_000,
+    "market_rate_burst": 10_000,
+}
 TRADER_PASSWORD = "Trader-of-the-tests-1"
 
 _FIELDS = [name for name, _ in ffi.typeof("execution_record_t").fields]
@@ -121,6 +134,7 @@ class GatewayRig(WorkerRig):
         *,
         markets: Iterable[str] = (MARKET,),
         engine: dict[str, Any] | None = None,
+        risk: dict[str, Any] | None = None,
         quote: dict[str, Any] | None = None,
         **venue: Any,
     ) -> None:
@@ -135,12 +149,52 @@ class GatewayRig(WorkerRig):
             "engine": engine or {},
             "quote": quote or {},
             "venue": settings,
+            "risk": risk or {},
             "markets": [{"id": market_id} for market_id in markets],
         }
         super().__init__(run_dir, document, workers=len(document["markets"]))
         for slot, market in enumerate(self.config.markets):
             self.arena.write_config(slot, 1, market_json(market))
+            self.show_book(slot)
         self.quoters = [Quoter(self, slot) for slot in range(len(self.config.markets))]
+        self.silent: set[int] = set()
+        """Process rows without a sign of life; the feed and the quoters otherwise give theirs."""
+        self._ended = threading.Event()
+        self._pulse = threading.Thread(target=self._beat, daemon=True)
+        self._pulse.start()
+
+    def _beat(self) -> None:
+        rows = [lib.PROCESS_INGEST, *(lib.PROCESS_QUOTER_FIRST + quoter.worker for quoter in self.quoters)]
+        while not self._ended.wait(0.05):
+            for row in rows:
+                if row not in self.silent:
+                    lib.cell_store(cell(self.arena.process(row), "heartbeat_mono_ns"), lib.mono_now_ns())
+            if lib.PROCESS_INGEST not in self.silent:
+                for slot in range(len(self.config.markets)):
+                    feed = self.arena.market(slot).feed
+                    lib.cell_store(cell(feed, "snapshot_mono_ns"), lib.mono_now_ns())
+
+    def show_book(
+        self,
+        slot: int = 0,
+        *,
+        bid: tuple[int, int] | None = None,
+        ask: tuple[int, int] | None = None,
+        valid: bool = True,
+        generation: int = 1,
+    ) -> None:
+        """What the feed says of a market: best price and lots of each side, own orders included."""
+        row, top = ffi.addressof(self.arena.market(slot), "top"), ffi.new("top_t *")
+        assert lib.top_read(row, top) == lib.RING_OK
+        top.bid_ticks, top.bid_lots = bid or (-1, 0)
+        top.ask_ticks, top.ask_lots = ask or (-1, 0)
+        top.valid, top.generation = valid, generation
+        lib.top_write(row, top)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._pulse.join()
+        super().close()
 
     def start_gateway(self) -> subprocess.Popen[bytes]:
         process = self.start("gateway", lib.PROCESS_GATEWAY)
@@ -223,6 +277,7 @@ class Quoter:
                 "worker_epoch": self.epoch,
                 "intent": self._intent,
                 "decided_mono_ns": lib.mono_now_ns(),
+                "basis_fair_cents": FAIR_CENTS,
                 **fields,
             },
         )

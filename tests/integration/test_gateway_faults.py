@@ -18,7 +18,7 @@ from engine._native import lib
 from engine.events import Direction, ExecutionKind, LocalReject, OrderKind, Outcome
 from engine.workers.intent_journal import Closed, read_journal
 from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
-from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, Quoter
+from tests.integration.gateway_rig import MARKET, OTHER_MARKET, PATIENT, Exchange, GatewayRig, Quoter
 from tests.integration.test_gateway import books_agree
 from tests.integration.worker_rig import until
 
@@ -43,7 +43,9 @@ def proxy(exchange: Exchange) -> Iterator[FaultProxy]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, proxy: FaultProxy) -> Iterator[GatewayRig]:
     """One gateway for all tests that leave it alive."""
-    made = GatewayRig(tmp_path_factory.mktemp("running"), proxy.url, request_timeout_ms=DEADLINE_MS)
+    made = GatewayRig(
+        tmp_path_factory.mktemp("running"), proxy.url, risk=PATIENT, request_timeout_ms=DEADLINE_MS
+    )
     made.start_gateway()
     yield made
     made.close()
@@ -329,7 +331,7 @@ def own_proxy(own_exchange: Exchange) -> Iterator[FaultProxy]:
 
 @pytest.fixture
 def rig(tmp_path: Path, own_proxy: FaultProxy) -> Iterator[GatewayRig]:
-    made = GatewayRig(tmp_path, own_proxy.url, request_timeout_ms=DEADLINE_MS)
+    made = GatewayRig(tmp_path, own_proxy.url, risk=PATIENT, request_timeout_ms=DEADLINE_MS)
     yield made
     made.close()
 

@@ -12,6 +12,7 @@ from engine.config import (
     EngineConfig,
     QuoteConfig,
     RedisConfig,
+    RiskConfig,
     VenueConfig,
     parse,
     reference,
@@ -176,7 +177,7 @@ def test_the_reference_is_current() -> None:
 
 def test_the_reference_names_every_parameter_and_every_alias() -> None:
     text = reference.text()
-    for section in (EngineConfig, VenueConfig, RedisConfig, QuoteConfig):
+    for section in (EngineConfig, VenueConfig, RedisConfig, RiskConfig, QuoteConfig):
         for parameter in parameters(section):
             assert f"| `{parameter.name}` |" in text
             assert parameter.why

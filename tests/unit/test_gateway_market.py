@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from engine._native import ffi, lib
 from engine.arena import Arena, unpadded
-from engine.config import MarketConfig, market_json
+from engine.config import MarketConfig, RiskConfig, market_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
+from engine.risk.exposure import order_loss_cents
 from engine.risk.pretrade import Candidate, Standing
+from engine.risk.staleness import Stale
 from engine.venues.platform_wire import AccountTrade
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_funds import supply_key
@@ -24,6 +26,7 @@ from engine.workers.gateway_market import (
     client_order_id,
     market_status,
 )
+from engine.workers.gateway_standing import Account, foreign_touch, standing_of
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
@@ -50,7 +53,7 @@ def new_arena() -> Arena:
 
 
 def new_market(arena: Arena | None = None) -> GatewayMarket:
-    market = GatewayMarket(arena or new_arena(), 0, now_mono_ns=0)
+    market = GatewayMarket(arena or new_arena(), 0, risk=RiskConfig(), now_mono_ns=0)
     market.rules = RULES
     market.set_position(yes_volume=1_000, yes_cost=50_000, no_volume=1_000, no_cost=50_000)
     market.set_cash(100_000, cursor="", funded=True)
@@ -85,7 +88,20 @@ def replacing(market: GatewayMarket, old: LiveOrder, *terms: Any) -> LiveOrder:
 
 
 def standing(market: GatewayMarket, order: LiveOrder) -> Standing:
-    return market.standing(order, now_mono_ns=0, admitting=True, engine_orders=0, tokens=1)
+    account = Account(
+        admitting=True,
+        stale=Stale(0),
+        clock_offset_ms=0,
+        collar_cents=45,
+        orders=0,
+        other_frozen_cents=0,
+        other_loss_cents=0,
+        loss_limit_cents=500_000,
+        account_cents=100_000,
+        tokens=1,
+        reserved_tokens=0,
+    )
+    return standing_of(market, order, account, 0)
 
 
 # -- ids
@@ -182,7 +198,7 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
     market = new_market(arena)
     order = live(market, YES, SELL, 60, 10)
     leg(market, "T1", order.venue_order_id, quantity=4)
-    successor = GatewayMarket(arena, 0, now_mono_ns=0)
+    successor = GatewayMarket(arena, 0, risk=RiskConfig(), now_mono_ns=0)
     assert (successor.stock.cash_cents, successor.cursor, successor.funded) == (100_236, "T1", True)
     assert successor.left_over_client_ids() == [order.client_order_id]
     assert successor.left_over_client_ids() == []
@@ -192,13 +208,19 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
 
 
 def leg(
-    market: GatewayMarket, trade_id: str, order_id: str, *, quantity: int, side: Side = Side.ASK
+    market: GatewayMarket,
+    trade_id: str,
+    order_id: str,
+    *,
+    quantity: int,
+    side: Side = Side.ASK,
+    price: int = 60,
 ) -> LiveOrder | None:
     return market.apply_leg(
         trade_id=trade_id,
         scenario=Scenario.TRANSFER_YES,
         side=side,
-        price_cents=60,
+        price_cents=price,
         quantity=quantity,
         fee_cents=4,
         order_id=order_id,
@@ -227,7 +249,7 @@ def test_more_sold_than_was_known_keeps_the_money_and_sells_nothing_more() -> No
     leg(market, "T1", "", quantity=1_001)
     assert market.stock.cash_cents == 100_000 + 60 * 1_001 - 4
     assert not market.position_known
-    assert standing(market, opened(market, YES, SELL, 60, 1)).volume == 0
+    assert standing(market, opened(market, YES, SELL, 60, 1)).volume(YES) == 0
     leg(market, "T2", "", quantity=1, side=Side.BID)
     assert market.stock.cash_cents == 100_000 + 60 * 1_000 - 8
     market.set_position(yes_volume=5, yes_cost=1, no_volume=6, no_cost=2)
@@ -320,6 +342,55 @@ def test_a_replace_by_the_other_outcome_holds_both() -> None:
     new.sent = True
     found = standing(market, opened(market, YES, SELL, 65, 1))
     assert (found.sell_committed, found.buy_committed_cents) == (600, 4_008)
+
+
+def test_what_is_live_counts_as_filled_and_an_unanswered_twin_as_a_duplicate() -> None:
+    market = new_market()
+    live(market, YES, BUY, 45, 7)
+    unanswered = opened(market, NO, SELL, 60, 9)  # a bid at 40
+    unanswered.sent = True
+    twin = opened(market, NO, SELL, 60, 9)
+    found = standing(market, twin)
+    assert found.alike_unacked == 1
+    assert found.side_shares == 16
+    assert found.worst_loss_cents == 7 * 45 + 9 * 40
+    market.acknowledge(unanswered, "venue-9")
+    assert standing(market, twin).alike_unacked == 0
+
+
+def test_the_commitment_follows_orders_and_stock() -> None:
+    market = new_market()
+    assert market.commitment().worst_loss_cents == 0
+    order = live(market, YES, BUY, 45, 100)
+    live(market, YES, SELL, 60, 10)
+    assert market.commitment().frozen_cents == 4_509
+    assert market.commitment().worst_loss_cents == order_loss_cents(Side.BID, 45, 100)
+    leg(market, "T1", order.venue_order_id, side=Side.BID, price=45, quantity=60)
+    assert market.commitment().frozen_cents == 40 * 45 + 4
+    assert market.commitment().worst_loss_cents == 60 * 45 + 40 * 45, "what was filled costs what it cost"
+
+
+@pytest.mark.parametrize(
+    ("own", "shown", "foreign"),
+    [
+        (0, 0, (0, 100)),
+        (0, 12, (48, 52)),
+        (10, 10, (0, 100)),  # all of the touch is our own
+        (10, 9, (0, 100)),  # the feed is behind a fill
+        (10, 11, (48, 52)),
+    ],
+)
+def test_own_orders_are_taken_off_the_touch(own: int, shown: int, foreign: tuple[int, int]) -> None:
+    arena = new_arena()
+    market = new_market(arena)
+    top = ffi.new("top_t *", {"valid": 1, "bid_ticks": -1, "ask_ticks": -1})
+    if shown:
+        top.bid_ticks, top.bid_lots, top.ask_ticks, top.ask_lots = 48, shown, 52, shown
+    lib.top_write(ffi.addressof(arena.market(0), "top"), top)
+    if own:
+        live(market, YES, BUY, 48, own)
+        live(market, YES, SELL, 52, own)
+    assert foreign_touch(market, market.top()) == foreign
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine.events import Direction, LocalReject, MarketStatus, Outcome, Side
-from engine.risk.pretrade import CHECKS, INTENT_AGE_NS_MAX, Candidate, Standing, first_refusal
+from engine._native import lib
+from engine.config import RiskConfig
+from engine.events import DefenseLevel, Direction, Gate, LocalReject, MarketStatus, Outcome, Side
+from engine.quoting.inventory import Stock
+from engine.risk.pretrade import CHECKS, INTENT_AGE_NS_MAX, Candidate, Limits, Standing, first_refusal
+from engine.risk.staleness import Stale
 
 NOW_NS = 10_000_000_000
 YES, NO = Outcome.YES, Outcome.NO
@@ -27,17 +31,41 @@ CLEAR = Standing(
     order_quantity_max=10_000,
     order_amount_max_cents=1_000_000,
     taker_fee_bps=20,
+    stale=Stale(0),
+    clock_offset_ms=0,
+    collar_cents=45,
+    position_limit=5_000,
+    loss_limit_cents=500_000,
+    engine_loss_limit_cents=500_000,
     own_bid_cents=45,
     own_ask_cents=55,
+    foreign_bid_cents=0,
+    foreign_ask_cents=100,
     side_orders=0,
     market_orders=0,
     engine_orders=0,
-    volume=1_000,
+    alike_unacked=0,
+    stock=Stock(yes_volume=1_000, no_volume=1_000, cash_cents=100_000),
+    side_shares=0,
+    worst_loss_cents=0,
+    other_loss_cents=0,
     sell_committed=0,
-    cash_cents=100_000,
+    buy_committed=0,
     buy_committed_cents=0,
+    other_frozen_cents=0,
+    account_cents=1_000_000,
+    market_tokens=1,
     tokens=1,
+    reserved_tokens=0,
 )
+LIMITS = Limits.of(RiskConfig())
+ONE_SIDE = int(DefenseLevel.ONE_SIDE)
+
+
+def held(yes: int, no: int, cash: int = 100_000, cost: int = 0) -> Stock:
+    return Stock(
+        yes_volume=yes, no_volume=no, yes_cost_sum_cents=cost, no_cost_sum_cents=cost, cash_cents=cash
+    )
 
 
 def order(
@@ -46,6 +74,10 @@ def order(
     price: int = 60,
     quantity: int = 10,
     age_ns: int = 1_000,
+    *,
+    fair: int = 50,
+    level: int = 0,
+    gates: int = 0,
 ) -> Candidate:
     return Candidate(
         outcome=outcome,
@@ -53,6 +85,9 @@ def order(
         price_cents=price,
         quantity=quantity,
         decided_mono_ns=NOW_NS - age_ns,
+        fair_cents=fair,
+        level=level,
+        gates=gates,
     )
 
 
@@ -89,22 +124,103 @@ def order(
         (order(YES, BUY, 55), {}, LocalReject.SELF_CROSS),
         (order(NO, SELL, 46), {}, None),
         (order(NO, SELL, 45), {}, LocalReject.SELF_CROSS),
-        (order(YES, SELL, 1), {"own_bid_cents": 0}, None),
-        (order(YES, BUY, 99, 1), {"own_ask_cents": 100}, None),
+        (order(YES, SELL, 5), {"own_bid_cents": 0}, None),
+        (order(YES, BUY, 95, 1), {"own_ask_cents": 100}, None),
         (order(quantity=400), {"sell_committed": 600}, None),
         (order(quantity=401), {"sell_committed": 600}, LocalReject.OVERSELL),
-        (order(quantity=1), {"volume": 0}, LocalReject.OVERSELL),
+        (order(quantity=1), {"stock": held(0, 1_000)}, LocalReject.OVERSELL),
         # 65 x 100 freezes 6513 at 20 bps (platform X1)
-        (order(YES, BUY, 65, 100), {"cash_cents": 6_513, "own_ask_cents": 100}, None),
-        (order(YES, BUY, 65, 100), {"cash_cents": 6_512, "own_ask_cents": 100}, LocalReject.CASH),
-        (order(YES, BUY, 50, 10), {"cash_cents": 1_000, "buy_committed_cents": 500}, LocalReject.CASH),
+        (order(YES, BUY, 65, 100), {"stock": held(0, 0, 6_513), "own_ask_cents": 100}, None),
+        (order(YES, BUY, 65, 100), {"stock": held(0, 0, 6_512), "own_ask_cents": 100}, LocalReject.CASH),
+        (order(YES, BUY, 50, 10), {"stock": held(0, 0, 1_000), "buy_committed_cents": 500}, LocalReject.CASH),
         (order(), {"tokens": 0}, LocalReject.RATE_LIMIT),
+        # C1: a pause is told apart from a kill
+        (order(), {"kill_word": lib.KILL_PAUSE}, LocalReject.PAUSED),
+        (order(), {"kill_word": lib.KILL_PAUSE | lib.KILL_ADMIN}, LocalReject.KILLED),
+        # C2, I5: what its own worker was forbidden to send
+        *(
+            (order(gates=int(gate)), {}, None if gate is Gate.ORACLE_GAP else LocalReject.GATED)
+            for gate in Gate
+        ),
+        (order(level=int(DefenseLevel.KILL_SWITCH)), {}, LocalReject.GATED),
+        (order(level=int(DefenseLevel.WIDEN)), {}, None),
+        # C14
+        *((order(), {"stale": what}, LocalReject.STALE) for what in Stale),
+        # C17
+        (order(), {"clock_offset_ms": 1_000}, None),
+        (order(), {"clock_offset_ms": 1_001}, LocalReject.CLOCK),
+        # C4: the collar around fair, and no fair price is no reference
+        (order(price=95), {}, None),
+        (order(price=96), {}, LocalReject.COLLAR),
+        (order(YES, BUY, 5), {}, None),
+        (order(YES, BUY, 4), {}, LocalReject.COLLAR),
+        (order(NO, BUY, 5), {}, None),
+        (order(NO, BUY, 4), {}, LocalReject.COLLAR),
+        (order(fair=0), {}, LocalReject.COLLAR),
+        (order(fair=100), {}, LocalReject.COLLAR),
+        # around the foreign mid only where both sides stand
+        (order(price=60), {"foreign_bid_cents": 10, "foreign_ask_cents": 20}, None),
+        (order(price=61), {"foreign_bid_cents": 10, "foreign_ask_cents": 20}, LocalReject.COLLAR),
+        (order(price=60), {"foreign_bid_cents": 10, "foreign_ask_cents": 19}, LocalReject.COLLAR),
+        (order(price=61), {"foreign_bid_cents": 10}, None),
+        (order(price=61), {"foreign_ask_cents": 12}, None),
+        # C5: nothing of ours takes, but for the reducing side in ONE_SIDE
+        (order(YES, BUY, 52), {"foreign_ask_cents": 53}, None),
+        (order(YES, BUY, 53), {"foreign_ask_cents": 53}, LocalReject.POST_ONLY),
+        (order(NO, SELL, 48), {"foreign_ask_cents": 52}, LocalReject.POST_ONLY),
+        (order(YES, SELL, 48), {"foreign_bid_cents": 47}, None),
+        (order(YES, SELL, 48), {"foreign_bid_cents": 48}, LocalReject.POST_ONLY),
+        (order(NO, BUY, 52), {"foreign_bid_cents": 48}, LocalReject.POST_ONLY),
+        (order(YES, SELL, 48, level=ONE_SIDE), {"foreign_bid_cents": 48, "stock": held(1_901, 99)}, None),
+        (
+            order(NO, SELL, 52, level=ONE_SIDE),
+            {"foreign_ask_cents": 48, "stock": held(1_901, 99)},
+            LocalReject.POSITION,
+        ),
+        # C2, D8: ONE_SIDE only reduces, by the gateway's own count of shares
+        (order(YES, BUY, level=ONE_SIDE, price=50), {"stock": held(99, 1_901)}, LocalReject.POSITION),
+        (order(YES, SELL, level=ONE_SIDE), {"stock": held(99, 1_901)}, LocalReject.POSITION),
+        (order(NO, SELL, level=ONE_SIDE, price=50), {"stock": held(99, 1_901)}, None),
+        (order(NO, SELL, level=ONE_SIDE, price=50), {"stock": held(1_000, 1_000)}, LocalReject.POSITION),
+        # C6: 500 shares, $250 of worst loss
+        (order(quantity=500, price=55), {}, None),
+        (order(quantity=501), {}, LocalReject.LIMIT),
+        (order(YES, BUY, 54, quantity=462), {}, None),
+        (order(YES, BUY, 54, quantity=463), {}, LocalReject.LIMIT),
+        (order(NO, BUY, 54, quantity=463), {"own_bid_cents": 0}, LocalReject.LIMIT),
+        # C11
+        (order(), {"alike_unacked": 1}, LocalReject.DUPLICATE),
+        # C8: as if all were filled; what leads back to balance is never held
+        (order(YES, BUY, 50), {"buy_committed": 3_990}, None),
+        (order(YES, BUY, 50), {"buy_committed": 3_991}, LocalReject.POSITION),
+        (order(YES, BUY, 50), {"buy_committed": 9_999, "stock": held(1_000, 2_000)}, None),
+        (
+            order(YES, BUY, 50),
+            {"buy_committed": 9_999, "side_shares": 1_991, "stock": held(1_000, 2_000)},
+            LocalReject.POSITION,
+        ),
+        (order(YES, BUY, 50), {"worst_loss_cents": 499_500}, None),
+        (order(YES, BUY, 50), {"worst_loss_cents": 499_501}, LocalReject.POSITION),
+        (order(NO, SELL, 50), {"worst_loss_cents": 499_501}, LocalReject.POSITION),
+        (order(YES, SELL, 60), {"worst_loss_cents": 499_601}, LocalReject.POSITION),
+        (order(YES, BUY, 50), {"other_loss_cents": 499_500}, None),
+        (order(YES, BUY, 50), {"other_loss_cents": 499_501}, LocalReject.POSITION),
+        # C9: nine tenths of what the venue says the account has; nothing known is nothing there
+        (order(YES, BUY, 50, 100), {"account_cents": 5_567}, None),
+        (order(YES, BUY, 50, 100), {"account_cents": 5_566}, LocalReject.CASH),
+        (order(YES, BUY, 50, 100), {"other_frozen_cents": 894_990}, None),
+        (order(YES, BUY, 50, 100), {"other_frozen_cents": 894_991}, LocalReject.CASH),
+        (order(YES, BUY, 50), {"account_cents": 0}, LocalReject.CASH),
+        # C10
+        (order(), {"market_tokens": 0}, LocalReject.RATE_LIMIT),
+        (order(), {"tokens": 20, "reserved_tokens": 20}, LocalReject.RATE_LIMIT),
+        (order(), {"tokens": 21, "reserved_tokens": 20}, None),
         # the first check that objects decides
         (order(price=0), {"kill_word": 1, "tokens": 0}, LocalReject.KILLED),
     ],
 )
 def test_who_objects(candidate: Candidate, changes: dict[str, Any], expected: LocalReject | None) -> None:
-    assert first_refusal(candidate, structs.replace(CLEAR, **changes)) == expected
+    assert first_refusal(candidate, structs.replace(CLEAR, **changes), LIMITS) == expected
 
 
 def test_every_check_can_object() -> None:
@@ -117,18 +233,30 @@ def test_every_check_can_object() -> None:
         market_orders=99,
         own_ask_cents=1,
         own_bid_cents=99,
-        volume=0,
-        cash_cents=0,
+        foreign_bid_cents=98,
+        foreign_ask_cents=99,
+        stock=Stock(),
+        stale=Stale.BOOK,
+        clock_offset_ms=9_999,
+        alike_unacked=1,
+        position_limit=0,
+        account_cents=0,
         tokens=0,
     )
-    candidates = [order(YES, SELL, 0), order(YES, BUY, 10)]
-    silent = [check.__name__ for check in CHECKS if all(check(each, worst) is None for each in candidates)]
+    candidates = [
+        order(YES, SELL, 0, fair=0, gates=1),
+        order(YES, SELL, 10, level=ONE_SIDE),
+        order(YES, BUY, 10),
+    ]
+    silent = [
+        check.__name__ for check in CHECKS if all(check(each, worst, LIMITS) is None for each in candidates)
+    ]
     assert silent == []
 
 
 @given(
     side=st.sampled_from(Side),
-    price=st.integers(1, 99),
+    price=st.integers(5, 95),
     own_bid=st.integers(0, 99),
     own_ask=st.integers(1, 100),
     native=st.booleans(),
@@ -143,4 +271,4 @@ def test_what_goes_out_never_crosses_an_own_order(
     assert (candidate.side, candidate.book_price_cents) == (side, price)
     standing = structs.replace(CLEAR, own_bid_cents=own_bid, own_ask_cents=own_ask)
     crosses = price >= own_ask if side == Side.BID else price <= own_bid
-    assert (first_refusal(candidate, standing) == LocalReject.SELF_CROSS) == crosses
+    assert (first_refusal(candidate, standing, LIMITS) == LocalReject.SELF_CROSS) == crosses

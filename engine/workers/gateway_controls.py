@@ -1,0 +1,273 @@
+"""The gateway's controls at work: last checks, what they count, pauses, and what closes admission.
+
+A pause is the bit PAUSE in the market's kill word: the sweeper pulls the market's orders, nothing new goes
+out, the quoter sees the word as a gate, ``corequote status`` names it, an alert says which control it was,
+and it ends by itself. C12 three times over is for a person: the market's quoter is told to latch it.
+
+Reads: top rows, heartbeats, state rows (losses only).  Writes: PAUSE and RISK in kill words, kill files.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import structlog
+
+from engine import kill_files
+from engine._native import ffi, lib
+from engine.alerts import Alert, Severity
+from engine.events import LocalReject
+from engine.kill_files import KillOrder
+from engine.risk import losses
+from engine.risk.breakers import Control
+from engine.risk.pretrade import Candidate, Limits, first_refusal
+from engine.risk.rate import Bucket
+from engine.risk.staleness import Stale, stale
+from engine.risk.venue_clock import VenueClock
+from engine.venues import platform_rest as venue
+from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_reports import WorkerReports
+from engine.workers.gateway_standing import Account, standing_of
+from engine.workers.process import WorkerProcess
+
+_log = structlog.get_logger()
+
+_NS_PER_MS: Final = 1_000_000
+_STALE_PULL_NS: Final = 100_000_000  # C14: quotes are gone or going this long after their reference
+_CLOCK_ALERT_NS: Final = 60_000_000_000
+
+#: Our own refusals that are the ordinary course of things and no news for a person.
+_ROUTINE: Final = frozenset(
+    {
+        LocalReject.KILLED,
+        LocalReject.PAUSED,
+        LocalReject.STALE,
+        LocalReject.STALE_EPOCH,
+        LocalReject.NOT_READY,
+        LocalReject.RATE_LIMIT,
+        LocalReject.UNKNOWN_ORDER,
+    }
+)
+
+
+class Controls:
+    """One gateway's. Only its event loop touches it."""
+
+    def __init__(
+        self,
+        proc: WorkerProcess,
+        markets: dict[int, GatewayMarket],
+        reports: dict[int, WorkerReports],
+        clock: VenueClock,
+    ) -> None:
+        risk = proc.config.risk
+        self._proc: Final = proc
+        self._risk: Final = risk
+        self._limits: Final = Limits.of(risk)
+        self._markets: Final = markets
+        self._reports: Final = reports
+        self._clock: Final = clock
+        self._pause_ns: Final = risk.pause_ms * _NS_PER_MS
+        self._interval_ms: Final = proc.config.venue.reconcile_interval_ms
+        self._stale_since: Final[dict[int, int]] = {}  # by market slot; 0 = not yet ever fresh
+        self._clock_alert_mono_ns = 0
+        self._header = ffi.new("state_header_t *")
+        self._state = ffi.new("quoter_state_t *")
+        self.unallocated_cents: int | None = None  # the account's cash that no market holds; None: not read
+        for market in markets.values():
+            market.lower_pause()  # a predecessor's; its orders are off the book before this one admits any
+
+    # -- the last hop
+
+    def refusal(
+        self,
+        market: GatewayMarket,
+        order: LiveOrder,
+        candidate: Candidate,
+        *,
+        admitting: bool,
+        bucket: Bucket,
+        reserve: bool,
+    ) -> LocalReject | None:
+        """What forbids this order at this instant; a refusal has been counted.
+
+        ``bucket`` is the venue's limit it falls under, ``reserve`` whether a part of that is for cancels.
+        """
+        now_mono_ns = int(lib.mono_now_ns())
+        standing = standing_of(
+            market, order, self._account(market, now_mono_ns, admitting, bucket, reserve), now_mono_ns
+        )
+        reason = first_refusal(candidate, standing, self._limits)
+        if reason is not None:
+            self._refused_here(market, order, reason, now_mono_ns)
+        return reason
+
+    def _account(
+        self, market: GatewayMarket, now_mono_ns: int, admitting: bool, bucket: Bucket, reserve: bool
+    ) -> Account:
+        orders, frozen_cents, loss_cents, cash_cents = -1, 0, 0, 0
+        for other in self._markets.values():
+            orders += len(other.orders)
+            cash_cents += other.stock.cash_cents
+            if other is not market:
+                commitment = other.commitment()
+                frozen_cents += commitment.frozen_cents
+                loss_cents += commitment.worst_loss_cents
+        unallocated_cents = self.unallocated_cents
+        return Account(
+            admitting=admitting,
+            stale=self._stale(market, now_mono_ns),
+            clock_offset_ms=self._clock.proven_ms,
+            collar_cents=market.quote.max_spread_cents + self._risk.collar_ladder_cents,
+            orders=orders,
+            other_frozen_cents=frozen_cents,
+            other_loss_cents=loss_cents,
+            loss_limit_cents=self._engine_loss_limit_cents(),
+            account_cents=0 if unallocated_cents is None else unallocated_cents + cash_cents,
+            tokens=bucket.tokens(now_mono_ns),
+            reserved_tokens=bucket.capacity * self._risk.cancel_reserve_percent // 100 if reserve else 0,
+        )
+
+    def _engine_loss_limit_cents(self) -> int:
+        own = self._risk.engine_loss_max_cents
+        if own is not None:
+            return own
+        return sum(market.quote.budget_limit_cents for market in self._markets.values())
+
+    def _stale(self, market: GatewayMarket, now_mono_ns: int) -> Stale:
+        return stale(
+            market.signs(),
+            now_mono_ns,
+            risk=self._risk,
+            quote=market.quote,
+            reconcile_interval_ms=self._interval_ms,
+        )
+
+    # -- what is counted
+
+    def _refused_here(
+        self, market: GatewayMarket, order: LiveOrder, reason: LocalReject, now_mono_ns: int
+    ) -> None:
+        if reason not in _ROUTINE:
+            self._proc.alert(
+                Alert.ORDER_REJECTED,
+                Severity.WARNING,
+                market=market.market_id,
+                reason=reason.name,
+                outcome=order.outcome.name,
+                direction=order.direction.name,
+                price_cents=order.price_cents,
+                quantity=order.quantity,
+            )
+        control = market.breakers.refused_here(reason, now_mono_ns)
+        if control is not None:
+            self.pause(market, control, now_mono_ns)
+
+    def answered(self, market: GatewayMarket, code: int = 0) -> None:
+        """The venue has answered a new order: done (0), or refused with its code, which its quoter alerts of."""
+        now_mono_ns = int(lib.mono_now_ns())
+        if code == venue.REPLACE_NOT_OURS:
+            market.raise_kill(lib.KILL_RISK)  # its quoter latches OWNERSHIP when it is told
+        control = market.breakers.answered(code, now_mono_ns)
+        if control is not None:
+            self.pause(market, control, now_mono_ns)
+
+    def unknown(self, market: GatewayMarket) -> None:
+        """A new order's request has no intelligible answer."""
+        now_mono_ns = int(lib.mono_now_ns())
+        control = market.breakers.unknown(now_mono_ns)
+        if control is not None:
+            self.pause(market, control, now_mono_ns)
+
+    # -- pauses
+
+    def pause(self, market: GatewayMarket, control: Control, now_mono_ns: int) -> None:
+        """Stops the market for the time of a pause; one that is paused begins anew."""
+        market.paused_until_mono_ns = now_mono_ns + self._pause_ns
+        market.raise_kill(lib.KILL_PAUSE)
+        self._wake(market)
+        self._proc.alert(
+            Alert.CONTROL_PAUSE, Severity.WARNING, market=market.market_id, control=control.value
+        )
+        if control is Control.EXECUTIONS and market.breakers.throttled(now_mono_ns):
+            market.raise_kill(lib.KILL_RISK)
+            self._reports[market.worker].rejected(
+                market, code=LocalReject.EXECUTIONS, intent=0, worker_epoch=market.worker_epoch()
+            )
+
+    def watch(self, now_mono_ns: int) -> list[GatewayMarket]:
+        """Looks at every market; those whose orders must go because what they rest on is too old."""
+        pulled = []
+        for market in self._markets.values():
+            control, market.tripped = market.tripped, None
+            if control is not None:
+                self.pause(market, control, now_mono_ns)
+            if market.paused_until_mono_ns and now_mono_ns >= market.paused_until_mono_ns:
+                market.lower_pause()
+                self._wake(market)
+                _log.info("pause_over", market=market.market_id)
+            if self._must_pull(market, now_mono_ns):
+                pulled.append(market)
+        return pulled
+
+    def _must_pull(self, market: GatewayMarket, now_mono_ns: int) -> bool:
+        found = self._stale(market, now_mono_ns)
+        if not found:
+            self._stale_since[market.slot] = now_mono_ns
+            return False
+        since_mono_ns = self._stale_since.get(market.slot, 0)
+        if now_mono_ns - since_mono_ns < _STALE_PULL_NS or not market.orders or market.sweeping:
+            return False
+        self._proc.alert(Alert.CONTROL_STALE, Severity.WARNING, market=market.market_id, stale=found.name)
+        return True
+
+    def _wake(self, market: GatewayMarket) -> None:
+        self._proc.ring_bell(lib.PROCESS_QUOTER_FIRST + market.worker)
+
+    # -- the engine as a whole
+
+    def watch_engine(self, now_mono_ns: int) -> None:
+        """Once a second: the loss of all markets together (C13) and the venue's clock (C17)."""
+        limit = losses.limit_cents(self._risk, (market.quote for market in self._markets.values()))
+        if losses.too_much(self._daily_pnls(), limit):
+            self._latch(limit)
+        offset_ms = self._clock.proven_ms
+        if offset_ms > self._risk.clock_warn_ms and now_mono_ns >= self._clock_alert_mono_ns:
+            self._clock_alert_mono_ns = now_mono_ns + _CLOCK_ALERT_NS
+            closed = offset_ms > self._risk.clock_stop_ms
+            self._proc.alert(
+                Alert.CLOCK_SKEW,
+                Severity.CRITICAL if closed else Severity.WARNING,
+                offset_ms=offset_ms,
+                orders_stopped=closed,
+            )
+
+    def _daily_pnls(self) -> list[int]:
+        found = []
+        for slot in self._markets:
+            row = ffi.addressof(self._proc.arena.market(slot), "state")
+            code = lib.state_read(row, self._header, self._state, ffi.sizeof("quoter_state_t"))
+            if code == lib.RING_OK and self._header.kind == lib.STATE_KIND_QUOTER:
+                found.append(int(self._state.daily_pnl_cents))
+        return found
+
+    def _latch(self, limit: int) -> None:
+        """Every market is killed until a person resumes it: file first, then the word (market-making §8)."""
+        reason = f"all markets together lost more than {limit} cents today"
+        latched = [market for market in self._markets.values() if not market.killed() & lib.KILL_ADMIN]
+        for market in latched:
+            order = KillOrder(
+                market_id=market.market_id,
+                reason=reason,
+                by="gateway C13",
+                unix_ms=time.time_ns() // _NS_PER_MS,
+            )
+            try:
+                kill_files.write(self._proc.run_dir, order)
+            except OSError as error:  # a disk that is full stops no kill
+                _log.critical("kill_file_not_written", market=market.market_id, reason=str(error))
+            market.raise_kill(lib.KILL_ADMIN)
+            self._wake(market)
+        if latched:
+            self._proc.alert(Alert.LOSS_LATCH, Severity.CRITICAL, limit_cents=limit, markets=len(latched))

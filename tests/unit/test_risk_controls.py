@@ -1,0 +1,231 @@
+"""Controls that count and look at time: each at its limit, one below, after its window (reliability §1)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import structs
+
+from engine.config import QuoteConfig, RiskConfig
+from engine.events import LocalReject, Side
+from engine.quoting.inventory import Stock
+from engine.risk.breakers import Breakers, Control
+from engine.risk.exposure import increases, order_loss_cents, stock_loss_cents
+from engine.risk.losses import limit_cents, too_much
+from engine.risk.rate import BurstBucket
+from engine.risk.staleness import Signs, Stale, stale
+from engine.risk.venue_clock import VenueClock
+from engine.risk.windows import Window
+
+RISK = RiskConfig()
+MS = 1_000_000
+S = 1_000 * MS
+NOW = 1_000 * S
+
+
+@given(
+    events=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 9)), max_size=60),
+    span=st.integers(1, 100),
+)
+def test_a_window_is_the_sum_of_its_span(events: list[tuple[int, int]], span: int) -> None:
+    window, now, seen = Window(span), 0, []
+    for gap, amount in events:
+        now += gap
+        seen.append((now, amount))
+        assert window.add(now, amount) == sum(n for at, n in seen if now - at <= span)
+
+
+# -- C4, C11, C12, C15
+
+
+def test_five_collar_refusals_in_ten_seconds_pause() -> None:
+    breakers = Breakers(RISK)
+    for number in range(4):
+        assert breakers.refused_here(LocalReject.COLLAR, NOW + number * S) is None
+    assert breakers.refused_here(LocalReject.COLLAR, NOW + 10 * S) is Control.COLLAR
+    assert breakers.refused_here(LocalReject.COLLAR, NOW + 10 * S) is None, "it counts anew"
+
+
+def test_collar_refusals_further_apart_do_not() -> None:
+    breakers = Breakers(RISK)
+    found = [breakers.refused_here(LocalReject.COLLAR, NOW + number * 2_501 * MS) for number in range(50)]
+    assert found == [None] * 50
+
+
+def test_three_duplicates_in_a_second_pause() -> None:
+    breakers = Breakers(RISK)
+    times = (0, 500 * MS, 1_001 * MS, 1_002 * MS)
+    found = [breakers.refused_here(LocalReject.DUPLICATE, NOW + at) for at in times]
+    assert found == [None, None, None, Control.DUPLICATES]
+    assert breakers.refused_here(LocalReject.KILLED, NOW) is None
+
+
+def test_more_than_a_thousand_shares_in_fifteen_seconds_pause() -> None:
+    breakers = Breakers(RISK)
+    assert breakers.filled(Side.BID, 600, NOW) is None
+    assert breakers.filled(Side.ASK, 400, NOW + 15 * S) is None
+    assert breakers.filled(Side.ASK, 1, NOW + 15 * S) is Control.EXECUTIONS
+    assert breakers.filled(Side.ASK, 1_000, NOW + 16 * S) is None
+
+
+def test_twenty_fills_on_one_side_in_five_seconds_pause() -> None:
+    breakers = Breakers(RISK)
+    for number in range(19):
+        assert breakers.filled(Side.BID, 1, NOW + number) is None
+        assert breakers.filled(Side.ASK, 1, NOW + number) is None
+    assert breakers.filled(Side.ASK, 1, NOW + 5 * S) is Control.EXECUTIONS
+
+
+def test_the_third_throttle_in_ten_minutes_is_for_a_person() -> None:
+    breakers = Breakers(RISK)
+    times = (0, 599 * S, 601 * S, 700 * S)
+    assert [breakers.throttled(NOW + at) for at in times] == [False, False, False, True]
+
+
+def test_refusals_beyond_a_fifth_of_at_least_twenty_answers_pause() -> None:
+    breakers = Breakers(RISK)
+    answers = [2001, 2001, 2001, 2001] + [0] * 15
+    assert [breakers.answered(code, NOW) for code in answers] == [None] * 19
+    assert breakers.answered(0, NOW) is None, "4 of 20 are no more than a fifth"
+    assert breakers.answered(2001, NOW) is Control.REFUSALS
+
+
+@pytest.mark.parametrize("code", [6001, 6003])
+def test_races_with_fills_are_no_refusals(code: int) -> None:
+    breakers = Breakers(RISK)
+    assert [breakers.answered(code, NOW) for _ in range(100)] == [None] * 100
+
+
+def test_old_answers_do_not_count() -> None:
+    breakers = Breakers(RISK)
+    for _ in range(19):
+        breakers.answered(2001, NOW)
+    assert breakers.answered(2001, NOW + 30 * S + 1) is None
+
+
+def test_the_sixth_unknown_in_thirty_seconds_pauses() -> None:
+    breakers = Breakers(RISK)
+    assert [breakers.unknown(NOW + number * 6 * S) for number in range(5)] == [None] * 5
+    assert breakers.unknown(NOW + 30 * S) is Control.UNKNOWNS
+
+
+# -- C8, C10, C13
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "loss"), [(Side.BID, 30, 300), (Side.ASK, 30, 700), (Side.BID, 99, 990)]
+)
+def test_worst_loss_of_an_order(side: Side, price: int, loss: int) -> None:
+    assert order_loss_cents(side, price, 10) == loss
+
+
+def test_worst_loss_of_shares() -> None:
+    pairs = Stock(yes_volume=100, no_volume=100, yes_cost_sum_cents=5_000, no_cost_sum_cents=5_000)
+    assert stock_loss_cents(pairs) == 0
+    heavy = structs.replace(pairs, yes_volume=150, yes_cost_sum_cents=7_000)
+    assert stock_loss_cents(heavy) == 2_000
+    assert stock_loss_cents(structs.replace(pairs, yes_cost_sum_cents=0)) == 0, "no loss is no gain"
+
+
+@given(yes=st.integers(0, 50), no=st.integers(0, 50), shares=st.integers(1, 120))
+def test_what_increases_leads_further_from_balance(yes: int, no: int, shares: int) -> None:
+    stock = Stock(yes_volume=yes, no_volume=no)
+    assert increases(stock, Side.BID, shares) == (abs(yes + shares - no) > abs(yes - no))
+    assert increases(stock, Side.ASK, shares) == (abs(yes - shares - no) > abs(yes - no))
+
+
+def test_a_market_may_send_forty_at_once_and_twenty_a_second() -> None:
+    bucket = BurstBucket(per_s=20, burst=40, now_mono_ns=NOW)
+    for _ in range(40):
+        assert bucket.tokens(NOW) > 0
+        bucket.take(NOW)
+    assert bucket.tokens(NOW + 49 * MS) == 0
+    assert bucket.tokens(NOW + 50 * MS) == 1
+    assert bucket.tokens(NOW + 600 * S) == 40
+
+
+def test_the_engines_loss_limit_is_its_own_or_the_sum() -> None:
+    quotes = [QuoteConfig(), QuoteConfig(max_loss_daily_cents=20_000)]
+    assert limit_cents(RISK, quotes) == 70_000
+    assert limit_cents(RiskConfig(daily_loss_max_cents=30_000), quotes) == 30_000
+    assert not too_much([-40_000, -30_000], 70_000)
+    assert too_much([-40_000, -40_001, 10_000], 70_000)
+
+
+# -- C14
+
+FRESH = Signs(
+    book_valid=True, feed_mono_ns=NOW, snapshot_mono_ns=NOW, worker_mono_ns=NOW, reconciled_mono_ns=NOW
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, Stale(0)),
+        ({"book_valid": False}, Stale.BOOK),
+        ({"feed_mono_ns": NOW - 1_000 * MS}, Stale(0)),
+        ({"feed_mono_ns": NOW - 1_001 * MS}, Stale.BOOK),
+        ({"snapshot_mono_ns": NOW - 60 * S}, Stale(0)),
+        ({"snapshot_mono_ns": NOW - 60 * S - 1}, Stale.BOOK),
+        ({"worker_mono_ns": NOW - 1_001 * MS}, Stale.WORKER),
+        ({"reconciled_mono_ns": NOW - 600 * S}, Stale(0)),
+        ({"reconciled_mono_ns": NOW - 600 * S - 1}, Stale.RECONCILIATION),
+        *(
+            ({name: 0}, flag)  # never heard of is too old, whatever the clock shows
+            for name, flag in (
+                ("feed_mono_ns", Stale.BOOK),
+                ("snapshot_mono_ns", Stale.BOOK),
+                ("worker_mono_ns", Stale.WORKER),
+                ("reconciled_mono_ns", Stale.RECONCILIATION),
+            )
+        ),
+    ],
+)
+def test_what_is_too_old(changes: dict[str, int], expected: Stale) -> None:
+    found = stale(
+        structs.replace(FRESH, **changes), NOW, risk=RISK, quote=QuoteConfig(), reconcile_interval_ms=300_000
+    )
+    assert found == expected
+
+
+# -- C17
+
+
+def date_of(unix_ns: int) -> bytes:
+    return format_datetime(datetime.fromtimestamp(unix_ns // S, UTC), usegmt=True).encode()
+
+
+@pytest.mark.parametrize("offset_ms", [0, 200, -200, 400, -400, 5_000, -5_000])
+def test_dates_of_whole_seconds_prove_a_difference_to_within_the_requests_distance(offset_ms: int) -> None:
+    clock = VenueClock()
+    start = 1_750_000_000 * S
+    for number in range(200):  # every 70 ms, 10 ms under way, stamped half way
+        sent = start + number * 70 * MS
+        clock.seen(
+            date_of(sent + 5 * MS + offset_ms * MS), sent_unix_ns=sent, received_unix_ns=sent + 10 * MS
+        )
+    assert abs(offset_ms) - 80 <= clock.proven_ms <= abs(offset_ms)
+
+
+def test_a_slow_answer_proves_nothing_against_the_venue() -> None:
+    clock = VenueClock()
+    start = 1_750_000_000 * S
+    clock.seen(date_of(start), sent_unix_ns=start, received_unix_ns=start + 30 * S)
+    clock.seen(b"yesterday", sent_unix_ns=start, received_unix_ns=start)
+    assert clock.proven_ms == 0
+
+
+def test_a_clock_that_was_set_right_is_believed() -> None:
+    clock = VenueClock()
+    start = 1_750_000_000 * S
+    for offset_ms, seconds in ((9_000, 5), (0, 65)):
+        for number in range(seconds * 10):
+            sent = start + number * 100 * MS
+            clock.seen(date_of(sent + offset_ms * MS), sent_unix_ns=sent, received_unix_ns=sent)
+        start += seconds * S
+    assert clock.proven_ms == 0
