@@ -1,12 +1,13 @@
 """How far the venue's clock is from ours (reliability page §1, C17). Pure.
 
 An answer was stamped somewhere between its request's first byte and its own last one, and a Date header names
-a whole second. So each answer proves an interval in which the difference lies; only what is proven counts,
+a second or two. So each answer proves an interval in which the difference lies; only what is proven counts,
 and a slow answer proves little.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -14,6 +15,10 @@ from msgspec import Struct
 
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_STAMP: Final = b'"timestamp":"'
+_TAIL_BYTES: Final = 160
+DATE_RESOLUTION_NS: Final = 2 * _NS_PER_S  # a second, and servers keep the header for another
 
 
 class ClockOffset(Struct, frozen=True, kw_only=True):
@@ -56,21 +61,20 @@ class VenueClock:
         self._since_unix_ns = 0
         self._older: ClockOffset | None = None
         self._newer: ClockOffset | None = None
-        self._stamp = b""
-        self._stamp_unix_ns = 0
+        self._date = b""
+        self._date_unix_ns = 0
         self.proven_ms = 0  # least difference that the readings allow
 
-    def seen(self, date: bytes, *, sent_unix_ns: int, received_unix_ns: int) -> None:
-        """One answer's ``Date`` header; an unreadable one proves nothing."""
-        if date != self._stamp:
-            try:
-                instant = parsedate_to_datetime(date.decode())
-            except (ValueError, TypeError):
-                return
-            self._stamp, self._stamp_unix_ns = date, int(instant.timestamp()) * _NS_PER_S
+    def seen(self, date: bytes, body: bytes, *, sent_unix_ns: int, received_unix_ns: int) -> None:
+        """One answer: the ``timestamp`` of its envelope, else its ``Date`` header; neither proves nothing."""
+        stamp_unix_ns, resolution_ns = _envelope_unix_ns(body), _NS_PER_MS
+        if stamp_unix_ns is None:
+            stamp_unix_ns, resolution_ns = self._of_date(date), DATE_RESOLUTION_NS
+        if stamp_unix_ns is None:
+            return
         reading = offset(
-            stamp_unix_ns=self._stamp_unix_ns,
-            resolution_ns=_NS_PER_S,
+            stamp_unix_ns=stamp_unix_ns,
+            resolution_ns=resolution_ns,
             sent_unix_ns=sent_unix_ns,
             received_unix_ns=received_unix_ns,
         )
@@ -78,6 +82,31 @@ class VenueClock:
             self._since_unix_ns, self._older, self._newer = received_unix_ns, self._newer, None
         self._newer = narrowed(self._newer, reading)
         self.proven_ms = narrowed(self._older, self._newer).proven_ms
+
+    def _of_date(self, date: bytes) -> int | None:
+        if date != self._date:
+            try:
+                self._date_unix_ns = int(parsedate_to_datetime(date.decode()).timestamp()) * _NS_PER_S
+            except (ValueError, TypeError):
+                return None
+            self._date = date
+        return self._date_unix_ns
+
+
+def _envelope_unix_ns(body: bytes) -> int | None:
+    """The contract's envelope ends with its ``timestamp``."""
+    at = body.rfind(_STAMP, max(0, len(body) - _TAIL_BYTES))
+    end = body.find(b'"', at + len(_STAMP))
+    if at < 0 or end < 0:
+        return None
+    try:
+        instant = datetime.fromisoformat(body[at + len(_STAMP) : end].decode())
+    except ValueError:
+        return None
+    if instant.tzinfo is None:
+        return None
+    since = instant - _EPOCH
+    return (since.days * 86_400 + since.seconds) * _NS_PER_S + since.microseconds * 1_000
 
 
 def narrowed(known: ClockOffset | None, reading: ClockOffset) -> ClockOffset:

@@ -369,11 +369,14 @@ class PlatformRest:
         except LostAnswerError:
             self.errors += 1
             raise
-        if isinstance(reply, Reply) and reply.date:
+        if isinstance(reply, Reply):
             received_unix_ns = lib.unix_now_ns()
             under_way_ns = lib.mono_now_ns() - reply.sent_mono_ns
             self.clock.seen(
-                reply.date, sent_unix_ns=received_unix_ns - under_way_ns, received_unix_ns=received_unix_ns
+                reply.date,
+                reply.body,
+                sent_unix_ns=received_unix_ns - under_way_ns,
+                received_unix_ns=received_unix_ns,
             )
         return reply
 

@@ -165,7 +165,7 @@ class Controls:
             self.pause(market, control, now_mono_ns)
 
     def answered(self, market: GatewayMarket, code: int = 0) -> None:
-        """The venue has answered a new order: done (0), or refused with its code, which its quoter alerts of."""
+        """The venue has answered a new order: done (0), or refused; of its code the quoter alerts."""
         now_mono_ns = int(lib.mono_now_ns())
         if code == venue.REPLACE_NOT_OURS:
             market.raise_kill(lib.KILL_RISK)  # its quoter latches OWNERSHIP when it is told
