@@ -24,12 +24,12 @@ from msgspec import Struct
 
 from engine._native import lib
 from engine.events import LocalReject
-from engine.risk.venue_clock import VenueClock
 from engine.venues import platform_built as built
 from engine.venues import platform_wire as wire
 from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
 from engine.venues.platform_built import Reader
 from engine.venues.platform_session import PlatformSession, SessionError
+from engine.venues.venue_clock import VenueClock
 
 T = TypeVar("T")
 Gate = Callable[[], LocalReject | None]

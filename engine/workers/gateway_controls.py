@@ -24,8 +24,8 @@ from engine.risk.breakers import Control
 from engine.risk.pretrade import Candidate, Limits, first_refusal
 from engine.risk.rate import Bucket
 from engine.risk.staleness import Stale, stale
-from engine.risk.venue_clock import VenueClock
 from engine.venues import platform_rest as venue
+from engine.venues.venue_clock import VenueClock
 from engine.workers.gateway_market import GatewayMarket, LiveOrder
 from engine.workers.gateway_reports import WorkerReports
 from engine.workers.gateway_standing import Account, standing_of

@@ -18,8 +18,8 @@ from engine.risk.exposure import increases, order_loss_cents, stock_loss_cents
 from engine.risk.losses import limit_cents, too_much
 from engine.risk.rate import BurstBucket
 from engine.risk.staleness import Signs, Stale, stale
-from engine.risk.venue_clock import VenueClock
 from engine.risk.windows import Window
+from engine.venues.venue_clock import VenueClock
 
 RISK = RiskConfig()
 MS = 1_000_000
