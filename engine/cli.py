@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from engine import (
+    cli_audit,
     cli_config,
     cli_market,
     config,
@@ -43,6 +44,7 @@ app.add_typer(cli_config.app, name="config")
 app.command()(cli_market.kill)
 for command in (cli_market.resume, cli_market.start, cli_market.stop, cli_market.fund, cli_market.withdraw):
     app.command()(command)
+app.command("audit")(cli_audit.audit_command)
 
 
 @app.command()

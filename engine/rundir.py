@@ -10,6 +10,7 @@
     RUN/facts/        what each market must not forget, one file each (engine/facts.py)
     RUN/log/          one file per process
     RUN/intents/      what the gateway may have sent (engine/workers/intent_journal.py)
+    RUN/bookings/     what the gateway booked (engine/booking_journal.py)
 
 A run directory is private (0700, our own). Without a configured one a fresh one is made in the base
 directory, ``$XDG_RUNTIME_DIR/corequote`` or ``/tmp/corequote-UID``; a configured one is entered there as a

@@ -10,6 +10,7 @@ import structlog
 from msgspec import Struct
 
 from engine._native import lib
+from engine.booking_journal import BookingJournal
 from engine.events import GatewayCounter
 from engine.risk.rate import TokenBucket
 from engine.venues.platform_rest import PlatformRest, Refused
@@ -51,6 +52,7 @@ class GatewayContext:
         self.proc: Final = proc
         self.rest: Final = rest
         self.journal: Final = journal
+        self.bookings: Final = BookingJournal(proc.run_dir)
         self.counts: Final = Counts()
         self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, now_mono_ns)
         self.admitting = False
@@ -116,6 +118,7 @@ class GatewayContext:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.bookings.close()
 
     def publish_counters(self) -> None:
         counts = self.counts

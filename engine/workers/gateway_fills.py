@@ -7,7 +7,10 @@ under way at a time. It reads the newest page and walks back until a page holds 
 Trades in replies are a reason to poll, never applied themselves: a leg applied out of turn would put the
 cursor ahead of an older leg that is not listed yet, and a crash would lose that one.
 
-Reads: GET /trades.  Writes: account rows, live-order rows, execution rings (through market and reports).
+A leg is a line of the booking journal before it changes anything: a crash in between applies it again, and
+the reader of the journal knows it by its id.
+
+Reads: GET /trades.  Writes: booking journal, account rows, live-order rows, execution rings.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import structlog
 
 from engine import crash_points
 from engine._native import lib
+from engine.booking_journal import BookedLeg
 from engine.events import Scenario, Side
 from engine.quoting.inventory import AppliedTrades, leg_id
 from engine.venues.platform_rest import PAGE_ITEMS, ReadError
 from engine.venues.platform_wire import AccountTrade
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_market import GatewayMarket, LiveOrder
 
@@ -122,6 +127,21 @@ class TradeFeed:
         scenario, side = Scenario[trade.scenario], _SIDES[trade.my_side]
         # As-built rows name no order. One that did not take was resting at the trade's price.
         order_id = trade.order_id or market.resting_at(side, trade.price_cents, closing=_closes(trade))
+        self._context.bookings.append(
+            BookedLeg(
+                market=market.market_id,
+                trade=trade.trade_id,
+                side="B" if side == Side.BID else "S",
+                scenario=trade.scenario,
+                price=trade.price_cents,
+                quantity=trade.quantity,
+                fee=trade.fee_cents,
+                role=trade.role,
+                order=order_id,
+                executed_us=round(trade.executed_at.timestamp() * 1e6),
+                booked_ms=unix_ms(),
+            )
+        )
         order = market.apply_leg(
             trade_id=trade.trade_id,
             scenario=scenario,

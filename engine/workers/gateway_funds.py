@@ -22,6 +22,7 @@ import structlog
 from msgspec import Struct
 
 from engine.arena import ArenaError
+from engine.booking_journal import Baseline, BookedSupply
 from engine.durable import write_durably
 from engine.events import Kill, LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
@@ -156,6 +157,7 @@ class MarketFunds:
                         funded=True,
                         budget_cents=started.initial_budget_cents,
                     )
+                    self._note_baseline(market, started_pairs=started.initial_mint_quantity)
                     break
                 case Refused(code=venue.AMM_RUNNING):
                     await self._cash_from_ledger(market)
@@ -200,6 +202,7 @@ class MarketFunds:
             minted = refused is None
         outside_cents = self._flows.of(market).outside_cents
         market.set_cash(0, cursor=cursor, funded=True, budget_cents=budget_cents, outside_cents=outside_cents)
+        self._note_baseline(market)
         if minted:
             market.supply(pairs)
 
@@ -220,8 +223,21 @@ class MarketFunds:
             if await self._trades.newest(market) == cursor:
                 outside_cents = self._flows.of(market).outside_cents
                 market.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
+                self._note_baseline(market)
                 return
         raise ReadError("/account/ledger", f"market {market.market_id} traded through {_TRIES} readings")
+
+    def _note_baseline(self, market: GatewayMarket, *, started_pairs: int = 0) -> None:
+        """For whoever folds the bookings: what came before is in the figure."""
+        self._context.bookings.append(
+            Baseline(
+                market=market.market_id,
+                cursor=market.cursor,
+                cash=market.stock.cash_cents,
+                booked_ms=unix_ms(),
+                started_pairs=started_pairs,
+            )
+        )
 
     async def rebuild(self, market: GatewayMarket) -> None:
         """Cash anew from the ledger, however often it takes: the trade list was lost sight of."""
@@ -344,6 +360,7 @@ class MarketFunds:
             outcome = await send(body)
             match outcome:
                 case Answered() | Refused(code=venue.KEY_REUSED):
+                    self._note_supply(market, pending)
                     journal.close_intent(key, order=key, at_ms=unix_ms())
                     return None
                 case Refused() if outcome.code not in {venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED}:
@@ -362,6 +379,16 @@ class MarketFunds:
                         )
             await asyncio.sleep(delay_s)
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
+
+    def _note_supply(self, market: GatewayMarket, done: PendingSupply) -> None:
+        self._context.bookings.append(
+            BookedSupply(
+                market=market.market_id,
+                key=done.idempotency_key,
+                pairs=done.quantity if done.kind == "mint" else -done.quantity,
+                booked_ms=unix_ms(),
+            )
+        )
 
     # -- the facts file
 

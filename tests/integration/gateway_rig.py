@@ -50,8 +50,11 @@ class Exchange:
         dialect: str = "contract",
         markets: Iterable[str] = (),
         faults: bool = False,
+        data: Path | None = None,
+        events: str = "none",
     ) -> None:
-        """``markets``: ids of the markets to open; none = the three seed markets. ``faults``: switches on."""
+        """``markets``: ids of the markets to open; none = the three seed markets. ``faults``: switches on.
+        ``data``: directory of its database. ``events``: its event bus."""
         port_file = folder / "exchange.port"
         config = folder / "exchange.toml"
         names = ", ".join(f'"{name}"' for name in admins)
@@ -66,7 +69,8 @@ class Exchange:
         self.process = Process(
             folder,
             *("engine.paper", "--port", "0", "--port-file", str(port_file), "--config", str(config)),
-            *("--dialect", dialect),
+            *("--dialect", dialect, "--events", events),
+            *(() if data is None else ("--data", str(data))),
             COREQUOTE_AMM_PASSWORD=PASSWORD,
         )
         eventually(lambda: port_file.exists() or not self.process.running(), what="exchange listens")
