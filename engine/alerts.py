@@ -69,6 +69,7 @@ class Alert(IntEnum):
     CONTROL_STALE = 38  # C14: admission closed; fields: what is too old
     CLOCK_SKEW = 39  # C17
     LOSS_LATCH = 40  # C13: all markets together lost too much
+    EVENT_POISON = 41  # a message of the event bus that nobody can read: RUN/dead_letters.jsonl
 
 
 class AlertCount(Struct, frozen=True, kw_only=True):

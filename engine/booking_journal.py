@@ -63,12 +63,16 @@ class BookedSupply(Struct, frozen=True, kw_only=True, tag="supply", gc=False):
 
 
 class Baseline(Struct, frozen=True, kw_only=True, tag="baseline", gc=False):
-    """Cash was taken from the exchange: it includes every trade up to ``cursor`` ("" = none yet)."""
+    """Cash was taken from the exchange: it includes every trade up to ``cursor`` ("" = none yet).
+
+    ``started_pairs``: minted by the exchange itself, under a key of its own, at the market's first start.
+    """
 
     market: _Id
     cursor: _Id
     cash: int  # cents
     booked_ms: int
+    started_pairs: int = 0
 
 
 Booking: TypeAlias = BookedLeg | BookedSupply | Baseline

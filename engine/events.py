@@ -208,6 +208,9 @@ class GatewayCounter(IntEnum):
     REPLACES = 10  # replace requests of all markets, resends not counted
     COMMAND_NUMBER = 11  # the last operator's command that has ended
     COMMAND_CODE = 12  # what came of it, two's complement: 0 done, the venue's code, or LOCAL_*
+    BUS_EVENTS = 13  # messages of the event bus, whoever they concern
+    BUS_FILLS = 14  # legs that the bus told first
+    BUS_POISON = 15  # messages nobody could read
 
 
 class WriterCounter(IntEnum):

@@ -67,7 +67,7 @@ def compare(
         *_supply(exchange, ours),
         *_position(exchange, ours),
         *_account(exchange),
-        *_published(exchange, published),
+        *_published(exchange, published, bookings),
         *_orders(exchange, published),
     ]
 
@@ -100,6 +100,8 @@ def our_books(exchange: ExchangeBooks, bookings: Bookings, market_id: str) -> Ou
         for supply in exchange.supplies
         if supply.key in own_keys or _foreign(supply) or _before(supply, baseline)
     }
+    if bookings.started_pairs and (starts := [supply for supply in exchange.supplies if _foreign(supply)]):
+        supplies[starts[-1].key] = bookings.started_pairs
     supplies.update((key, supply.pairs) for key, supply in own_keys.items())
     folded = fold(
         [
@@ -343,7 +345,7 @@ def _account(exchange: ExchangeBooks) -> list[Comparison]:
     ]
 
 
-def _published(exchange: ExchangeBooks, published: Published) -> list[Comparison]:
+def _published(exchange: ExchangeBooks, published: Published, bookings: Bookings) -> list[Comparison]:
     held = exchange.position
     theirs: dict[str, Value] = {
         "yes_volume": held["yes_volume"],
@@ -352,7 +354,7 @@ def _published(exchange: ExchangeBooks, published: Published) -> list[Comparison
         "no_available": held["no_volume"] - held["no_pending_sell"],
         "yes_cost_sum_cents": held["yes_cost_sum"],
         "no_cost_sum_cents": held["no_cost_sum"],
-        "cash_cents": exchange.cash_cents,
+        "cash_cents": exchange.cash_cents + bookings.outside_cents,
     }
     found = _cells("amm:inventory", "", theirs, dict(published.inventory), "Redis")
     newest = exchange.legs[-1].trade_id if exchange.legs else ""

@@ -12,6 +12,7 @@ from msgspec import Struct
 from engine import booking_journal
 from engine.booking_journal import Baseline, BookedLeg, BookedSupply
 from engine.books.exchange import BooksError, RestingOrder
+from engine.facts import FACTS_DIRECTORY
 from engine.override_store import as_hash
 from engine.workers import redis_rows
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink, raise_first_error
@@ -49,6 +50,24 @@ class Bookings(Struct, frozen=True, kw_only=True):
     legs: dict[str, BookedLeg]
     supplies: dict[str, BookedSupply]
     baseline: Baseline | None
+    outside_cents: int  # operators' money for the market, which the exchange's ledger gives to no market
+    started_pairs: int  # by the exchange at the market's first start, as it told us; 0 = not known
+
+
+class _Flows(Struct, frozen=True, kw_only=True):
+    """What of ``RUN/facts/{market}.flows.json`` is looked at (engine/workers/gateway_flows.py)."""
+
+    outside_cents: int = 0
+
+
+def _outside_cents(run_dir: Path, market_id: str) -> int:
+    path = run_dir / FACTS_DIRECTORY / f"{market_id}.flows.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Flows).outside_cents
+    except FileNotFoundError:
+        return 0
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BooksError(f"{path}: {error}") from None
 
 
 def read_bookings(run_dir: Path, market_id: str) -> Bookings:
@@ -56,6 +75,7 @@ def read_bookings(run_dir: Path, market_id: str) -> Bookings:
     legs: dict[str, BookedLeg] = {}
     supplies: dict[str, BookedSupply] = {}
     baseline: Baseline | None = None
+    started_pairs = 0
     try:
         for booking in booking_journal.read(run_dir):
             if isinstance(booking, BookedLeg):
@@ -64,9 +84,16 @@ def read_bookings(run_dir: Path, market_id: str) -> Bookings:
                 supplies.setdefault(booking.key, booking)
             elif booking.market == market_id:
                 baseline = booking
+                started_pairs = booking.started_pairs or started_pairs
     except OSError as error:
         raise BooksError(f"{run_dir / booking_journal.DIRECTORY}: {error.strerror or error}") from None
-    return Bookings(legs=legs, supplies=supplies, baseline=baseline)
+    return Bookings(
+        legs=legs,
+        supplies=supplies,
+        baseline=baseline,
+        outside_cents=_outside_cents(run_dir, market_id),
+        started_pairs=started_pairs,
+    )
 
 
 async def connect(redis_url: str) -> RedisLink:

@@ -183,6 +183,8 @@ def parse(document: dict[str, Any], where: str, *, warn: Warn = no_warning) -> C
         seen.add(market.id)
         for line in broken_rules(market.quote):
             raise ConfigError(f"{where}: markets[{index}].quote: {line}")
+    if config.venue.fills == "kafka" and not config.venue.kafka:
+        raise ConfigError(f'{where}: venue.kafka is empty: fills = "kafka" needs the brokers, HOST:PORT')
     if config.engine.restart_backoff_min_ms > config.engine.restart_backoff_max_ms:
         raise ConfigError(
             f"{where}: engine.restart_backoff_min_ms={config.engine.restart_backoff_min_ms} must not exceed "

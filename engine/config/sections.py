@@ -97,6 +97,25 @@ class VenueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     trade_poll_interval_ms: Annotated[
         int, setting("C", "C", "own trades are asked for at least this often", unit="ms", ge=100, le=60_000)
     ] = 1_000
+    fills: Annotated[
+        Literal["rest", "kafka"],
+        setting("C", "D", "who tells fills: the trade list, or the event bus with the list for repair"),
+    ] = "rest"
+    kafka: Annotated[
+        str,
+        setting(
+            "C",
+            "D",
+            "fills = kafka: the brokers, HOST:PORT with commas between them (no TLS, no user)",
+            pattern=r"^$|^[A-Za-z0-9_.\[\]:-]+:\d{1,5}(,[A-Za-z0-9_.\[\]:-]+:\d{1,5})*$",
+        ),
+    ] = ""
+    kafka_repair_interval_ms: Annotated[
+        int,
+        setting(
+            "C", "D", "fills = kafka: the trade list is still asked this often", unit="ms", ge=100, le=600_000
+        ),
+    ] = 5_000
     status_poll_interval_ms: Annotated[
         int, setting("C", "S", "market status is asked for this often", unit="ms", ge=100, le=5_000)
     ] = 1_000

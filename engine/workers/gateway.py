@@ -29,10 +29,12 @@ from engine.arena import ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
 from engine.events import LocalReject, OrderKind
 from engine.venues.http_pool import HttpPool
+from engine.venues.platform_kafka import require_client
 from engine.venues.platform_rest import MARKET_UNKNOWN, PlatformRest, ReadError
 from engine.venues.platform_session import PlatformSession, venue_password
 from engine.workers import process
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_bus import EventFeed
 from engine.workers.gateway_commands import CommandDesk
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
@@ -111,6 +113,8 @@ class Gateway:
         await self._persist("strangers", self._trades.know_strangers)
         # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
         self._context.spawn(self._trades.run())
+        if self._proc.config.venue.fills == "kafka":
+            self._context.spawn(EventFeed(self._context, self._trades, self._desk, self._truth).run())
         await asyncio.gather(*(self._admit(market) for market in markets if market.funded))
         await self._persist("statuses", self._truth.read_statuses)
         await self._persist("balance", self._truth.read_balance)
@@ -352,6 +356,8 @@ class Gateway:
 async def serve(proc: WorkerProcess) -> None:
     """Builds the gateway's parts and runs it to its end."""
     venue = proc.config.venue
+    if venue.fills == "kafka":
+        require_client()
     timeout_s = venue.request_timeout_ms / 1_000
     pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
     async with aiohttp.ClientSession(trust_env=False) as http:

@@ -37,6 +37,9 @@ class Counts(Struct, kw_only=True):
     trade_polls: int = 0
     sweeps: int = 0
     strays: int = 0
+    bus_events: int = 0
+    bus_fills: int = 0
+    bus_poison: int = 0
     replaces: int = 0
 
 
@@ -133,6 +136,9 @@ class GatewayContext:
             (GatewayCounter.TRADE_POLLS, counts.trade_polls),
             (GatewayCounter.SWEEPS, counts.sweeps),
             (GatewayCounter.STRAYS, counts.strays),
+            (GatewayCounter.BUS_EVENTS, counts.bus_events),
+            (GatewayCounter.BUS_FILLS, counts.bus_fills),
+            (GatewayCounter.BUS_POISON, counts.bus_poison),
             (GatewayCounter.REPLACES, counts.replaces),
         ):
             self.proc.count(index, value)

@@ -1,8 +1,13 @@
-"""Fills: one account-wide poll of GET /trades, one place where a leg is applied (market-making §7.1).
+"""Fills: one place where a leg is applied; by polls of GET /trades (market-making §7.1), or told (§7.2).
 
 The poll runs every ``trade_poll_interval_ms`` and at once when somebody pokes: the feed saw a market trade,
 a reply carried trades, a cancel left less than we thought. Pokes within 20 ms make one poll, and one is
 under way at a time. It reads the newest page and walks back until a page holds a leg already applied.
+
+With an event bus, legs are told by :mod:`gateway_bus` as well. While the bus is steady nobody's poke makes a
+poll, and the loop polls slowly, to repair. The two sources are independent: each tells a market's legs in
+order and without a hole, so the union never has one. A walk therefore goes back to what a *poll* has seen,
+not to what the bus has applied; and the cursor only moves forward in the venue's time.
 
 Trades in replies are a reason to poll, never applied themselves: a leg applied out of turn would put the
 cursor ahead of an older leg that is not listed yet, and a crash would lose that one.
@@ -16,6 +21,8 @@ Reads: GET /trades.  Writes: booking journal, account rows, live-order rows, exe
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -37,6 +44,9 @@ _POLL_GAP_S: Final = 0.020
 _RETRY_S_MIN: Final = 0.050
 _RETRY_S_MAX: Final = 1.0
 _WALK_PAGES_MAX: Final = 10
+# The venue may list a trade later than one that it dates after it: by how much at most.
+_SETTLED_AFTER: Final = timedelta(seconds=60)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _SIDES: Final = {"BUY": Side.BID, "SELL": Side.ASK}
 _ROLES: Final = {"MAKER": lib.ROLE_MAKER, "TAKER": lib.ROLE_TAKER}
 
@@ -50,6 +60,10 @@ class TradeFeed:
         self._wanted: Final = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
         self._lost = False
+        self._listed: frozenset[str] = frozenset()  # legs of the newest page of the last poll
+        self._known_before: dict[str, datetime] = {}  # per market: older legs are known, applied or not
+        self._newest_at: dict[str, datetime] = {}  # per market: executed_at of the newest applied leg
+        self.bus_steady = False  # the event bus tells fills: polls are for repair
 
     @property
     def lost(self) -> bool:
@@ -57,8 +71,9 @@ class TradeFeed:
         return self._lost
 
     def poke(self) -> None:
-        """A poll is due now."""
-        self._wanted.set()
+        """Fills may have happened: a poll is due now, unless the bus tells them."""
+        if not self.bus_steady:
+            self._wanted.set()
 
     async def caught_up(self) -> None:
         """Returns when a poll that began after this call has been applied, however often it takes."""
@@ -69,11 +84,10 @@ class TradeFeed:
 
     async def run(self) -> None:
         """The poll loop; ends only by cancellation."""
-        interval_s = self._context.proc.config.venue.trade_poll_interval_ms / 1_000
         retry_s = _RETRY_S_MIN
         while True:
             if not self._waiting:
-                await self._next_reason(interval_s)
+                await self._next_reason()
             self._wanted.clear()
             answered, self._waiting = self._waiting, []
             try:
@@ -90,28 +104,72 @@ class TradeFeed:
                     waiter.set_result(None)
             await asyncio.sleep(_POLL_GAP_S)
 
-    async def _next_reason(self, interval_s: float) -> None:
-        try:
-            async with asyncio.timeout(interval_s):
-                await self._wanted.wait()
-        except TimeoutError:
+    async def _next_reason(self) -> None:
+        """A poke, or the interval that holds now is over; it may change while we wait."""
+        venue = self._context.proc.config.venue
+        began_s = time.monotonic()
+        while True:
+            interval_ms = venue.kafka_repair_interval_ms if self.bus_steady else venue.trade_poll_interval_ms
+            left_s = began_s + interval_ms / 1_000 - time.monotonic()
+            if left_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(min(left_s, venue.trade_poll_interval_ms / 1_000)):
+                    await self._wanted.wait()
+            except TimeoutError:
+                continue
             return
 
     async def _poll(self) -> None:
         self._context.counts.trade_polls += 1
         unseen: list[AccountTrade] = []
+        newest: list[AccountTrade] = []
         cursor = ""
         for _ in range(_WALK_PAGES_MAX):
             page = await self._context.rest.trades(cursor=cursor)
+            newest = newest or page.items
             new = [trade for trade in page.items if _leg(trade) not in self._applied]
             unseen += new
-            if len(new) < len(page.items) or not page.has_more or not page.next_cursor:
+            # before the first poll, what start has made known bounds the walk
+            reached = (
+                any(_leg(trade) in self._listed for trade in page.items)
+                if self._listed
+                else len(new) < len(page.items)
+            )
+            if reached or not page.has_more or not page.next_cursor:
                 break
             cursor = page.next_cursor
         else:
-            _log.error("trade_cursor_lost", pages=_WALK_PAGES_MAX, items=PAGE_ITEMS)
-            self._lost = True
+            # a page of which the bus has told everything joins both: nothing is missing before it
+            if new:
+                _log.error("trade_cursor_lost", pages=_WALK_PAGES_MAX, items=PAGE_ITEMS)
+                self._lost = True
         self._apply(unseen)
+        self._listed = frozenset(_leg(trade) for trade in newest)
+        if newest:
+            self._know_before(newest[0].executed_at - _SETTLED_AFTER)
+
+    def _know_before(self, moment: datetime) -> None:
+        """A complete poll has seen everything that is older: the set of applied legs may forget it."""
+        for market_id in self._context.markets_by_id:
+            if moment > self._known_before.get(market_id, _NEVER):
+                self._known_before[market_id] = moment
+
+    def apply_told(self, legs: tuple[AccountTrade, ...]) -> int:
+        """Applies what of a trade told by the bus is not known yet; the number of legs applied.
+
+        A leg from before the market's known time was applied, or is in a figure taken from the venue: the
+        bus may repeat everything it has kept.
+        """
+        fresh = [
+            leg
+            for leg in legs
+            if leg.market_id in self._context.markets_by_id
+            and _leg(leg) not in self._applied
+            and leg.executed_at >= self._known_before.get(leg.market_id, _NEVER)
+        ]
+        self._apply(fresh[::-1])
+        return len(fresh)
 
     def _apply(self, newest_first: list[AccountTrade]) -> None:
         for trade in in_order_of_booking(newest_first):
@@ -150,6 +208,7 @@ class TradeFeed:
             quantity=trade.quantity,
             fee_cents=trade.fee_cents,
             order_id=order_id,
+            newest=self._is_newest(market, trade),
         )
         if crash_points.armed:
             crash_points.reach("gateway.after_fill")
@@ -170,6 +229,13 @@ class TradeFeed:
         )
         if order is not None:
             self.close_if_filled(market, order)
+
+    def _is_newest(self, market: GatewayMarket, trade: AccountTrade) -> bool:
+        """Whether the cursor may move to the trade: a repair can bring one that is older than others."""
+        newest = trade.executed_at >= self._newest_at.get(market.market_id, _NEVER)
+        if newest:
+            self._newest_at[market.market_id] = trade.executed_at
+        return newest
 
     def close_if_filled(self, market: GatewayMarket, order: LiveOrder) -> None:
         """FILLED once nothing of an acknowledged order is left."""
@@ -196,6 +262,7 @@ class TradeFeed:
         else:
             return False
         since = [trade.trade_id for trade in newest_first]
+        newest_at = newest_first[0].executed_at if newest_first else _NEVER
         if market.cursor:
             if market.cursor not in since:
                 return False
@@ -205,13 +272,18 @@ class TradeFeed:
             )
             self.know(known)
         self._apply(newest_first)
+        if since:
+            self._known_before[market.market_id] = newest_at
         return True
 
     async def newest(self, market: GatewayMarket) -> str:
         """Id of the market's newest trade, with its whole page known as applied: cash read now has it."""
         page = await self._context.rest.trades(market_id=market.market_id)
         self.know(page.items)
-        return page.items[0].trade_id if page.items else ""
+        if not page.items:
+            return ""
+        self._known_before[market.market_id] = page.items[0].executed_at
+        return page.items[0].trade_id
 
     def know(self, trades: list[AccountTrade]) -> None:
         """Marks legs as applied without applying them."""

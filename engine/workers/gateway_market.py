@@ -314,8 +314,11 @@ class GatewayMarket:
         quantity: int,
         fee_cents: int,
         order_id: str,
+        newest: bool = True,
     ) -> LiveOrder | None:
         """Books one leg of ours: cash, shares, cursor and the order's remainder. Returns that order.
+
+        ``newest`` False: the market has booked later ones, and the cursor stays at the latest.
 
         The one place where a trade changes anything in the gateway; the caller has made sure that the leg
         is applied for the first time. ValueError: the leg is impossible.
@@ -344,7 +347,8 @@ class GatewayMarket:
             )
         else:
             self.stock = Stock(cash_cents=self.stock.cash_cents + effect.cash_cents)
-        self.cursor = trade_id
+        if newest:
+            self.cursor = trade_id
         self._account.fills += 1
         self._account.fees_cents += fee_cents
         self._write_account()

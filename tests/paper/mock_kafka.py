@@ -70,22 +70,27 @@ class MockKafka:
 
     def read_until(self, wanted: set[str]) -> list[Received]:
         """Everything received since the beginning, once all ``wanted`` event ids are there."""
-        consumer = self._consumer = self._consumer or self._open_consumer()
         deadline = time.monotonic() + DEADLINE_S
         while missing := wanted - {received.event_id for received in self.received}:
             assert time.monotonic() < deadline, f"{len(missing)} of {len(wanted)} events are missing"
-            for message in consumer.consume(500, 0.2):
-                if message.error() is None:
-                    event = msgspec.json.decode(message.value())
-                    self.received.append(
-                        Received(
-                            message.topic(),
-                            message.partition(),
-                            message.key().decode(),
-                            event["event_id"],
-                            event,
-                        )
+            self.read_some()
+        return self.received
+
+    def read_some(self) -> list[Received]:
+        """Everything received since the beginning, with what comes within a moment."""
+        consumer = self._consumer = self._consumer or self._open_consumer()
+        for message in consumer.consume(500, 0.2):
+            if message.error() is None:
+                event = msgspec.json.decode(message.value())
+                self.received.append(
+                    Received(
+                        message.topic(),
+                        message.partition(),
+                        message.key().decode(),
+                        event["event_id"],
+                        event,
                     )
+                )
         return self.received
 
     def _open_consumer(self) -> Consumer:
