@@ -83,9 +83,6 @@ class Outcome(Struct, frozen=True, kw_only=True):
     commit: str = ""
     """Of the tree that was played."""
 
-    def had_level(self, level: str) -> bool:
-        return any(change.level == level for change in self.changes)
-
     def causes(self) -> set[str]:
         return {cause for change in self.changes for cause in change.causes}
 
@@ -188,9 +185,10 @@ def gate_seen(*names: str) -> Criterion:
     return criterion
 
 
-def level_seen(level: str) -> Criterion:
+def level_seen(level: str, *, after_s: float) -> Criterion:
     def criterion(outcome: Outcome) -> str:
-        return "" if outcome.had_level(level) else f"never {level}"
+        seen = any(change.level == level and change.at_s > after_s for change in outcome.changes)
+        return "" if seen else f"never {level} after {after_s:g} s"
 
     return criterion
 
@@ -260,7 +258,13 @@ ORACLE: Final = Scenario(
     walk=Walk(course=((50, 50), (50.1, 59)), sigma_cents=0.2),
     parts=_CROWD,
     oracle=((0.0, 80.0), (130.0, 150.0)),
-    criteria=(no_breach, loss_bounded, gate_seen("ORACLE_GAP"), level_seen("WIDEN"), pulled_in_a_cycle),
+    criteria=(
+        no_breach,
+        loss_bounded,
+        gate_seen("ORACLE_GAP"),
+        level_seen("WIDEN", after_s=90.0),
+        pulled_in_a_cycle,
+    ),
 )
 EXPIRY: Final = Scenario(
     name="expiry",

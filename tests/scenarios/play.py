@@ -37,7 +37,7 @@ from tests.scenarios.players import Players, usernames
 
 RIVALS: Final[dict[str, type[Maker]]] = {"fixed": FixedSpread, "textbook": AvellanedaStoikov}
 ORACLE_EVERY_S: Final = 2.0
-ORACLE_TTL_S: Final = 60.0
+ORACLE_TTL_S: Final = 4.0
 BEGIN_S_MAX: Final = 180.0
 BEGIN_S: Final = 20.0
 """About how long a play takes to begin: dates that count from the beginning are set this much later."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from msgspec import structs
 
 from engine.kpi_figures import figures
 from engine.kpi_values import Tally
+from tests.scenarios import tables
 from tests.scenarios.catalogue import (
     CALM,
     SCENARIOS,
@@ -120,3 +122,21 @@ def test_a_short_play_is_recorded_as_the_exchange_saw_it(tmp_path: Path) -> None
         # two clocks, two sources: the recorder's looks are 20 ms apart
         assert played.engine.presence == pytest.approx(played.true.presence, abs=0.05)
         assert played.engine.quoted_spread == pytest.approx(played.true.quoted_spread, abs=1.0)
+
+
+def test_tables_replace_what_stands_between_the_marks_and_nothing_else(tmp_path: Path) -> None:
+    document = tmp_path / "quality.md"
+    document.write_text("# Words\n\nabove\n")
+    results = tmp_path / "results"
+    results.mkdir()
+    played = outcome(commit="abc1234", changes=(change(7.0, "ONE_SIDE"),))
+    (results / "calm-1.json").write_bytes(msgspec.json.encode(played))
+    for _ in range(2):
+        tables.write_document(document, results, VARIATIONS)
+    text = document.read_text()
+    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
+    assert text.startswith("# Words\n\nabove\n")
+    assert "at abc1234" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| calm |")]
+    assert "**failed**: nothing was booked" in row
+    assert "ONE_SIDE 7" in row
