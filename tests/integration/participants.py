@@ -40,7 +40,12 @@ class Process:
         self.name = command[0].rpartition(".")[2]
         self.errors = folder / f"{self.name}-{time.monotonic_ns()}.log"
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        environment = {**os.environ, "COREQUOTE_OPERATOR_PASSWORD": OPERATOR_PASSWORD, **variables}
+        environment = {
+            **os.environ,
+            "COREQUOTE_OPERATOR_PASSWORD": OPERATOR_PASSWORD,
+            "COREQUOTE_PARENT_PID": str(os.getpid()),  # a test run that is killed leaves nothing behind
+            **variables,
+        }
         with self.errors.open("wb") as errors:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", *command],
