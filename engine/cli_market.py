@@ -1,7 +1,7 @@
-"""``corequote kill`` and ``corequote resume``.
+"""``corequote kill``, ``resume``, ``start``, ``stop``, ``fund`` and ``withdraw``.
 
-Killing asks no process that may be gone: it writes the kill file, which the supervisor acts upon, and waits
-until the market's kill word is up. Resuming is the control process's to arrange.
+Killing asks no process that may be gone: it writes the kill file, which supervisor and control act upon, and
+waits until the market's kill word is up. The others are the control process's to arrange.
 """
 
 from __future__ import annotations
@@ -47,24 +47,30 @@ def kill(
     try:
         kill_files.check_reason(reason)
         chosen = the_run(run_dir)
-        arena = rundir.attach(chosen)
+        known = rundir.read_info(chosen).market_ids
     except ConfigError as error:
         raise fail(error, EXIT_USAGE) from None
-    except (rundir.RunDirError, ArenaError) as error:
+    except rundir.RunDirError as error:
         raise fail(error, EXIT_NOT_RUNNING) from None
-    known = {arena.market_id(slot): slot for slot in arena.used_markets()}
-    slots = known if market is None else {name: slot for name, slot in known.items() if name == market}
-    if not slots:
+    names = [name for name in known if market is None or name == market]
+    if not names:
         raise fail(f"no market {market!r} in this run", EXIT_USAGE)
     who = getpass.getuser() if by is None else by
-    for name in slots:
+    for name in names:
         order = KillOrder(market_id=name, reason=reason, by=who, unix_ms=time.time_ns() // 1_000_000)
         try:
             kill_files.write(chosen, order)
             audit.append(chosen, "kill", by=who, outcome="done", market_id=name, reason=reason)
         except OSError as error:
             raise fail(f"{name}: {error}", EXIT_FAILED) from None
-    _await_killed(arena, slots)
+    try:
+        arena = rundir.attach(chosen)
+    except (rundir.RunDirError, ArenaError) as error:
+        raise fail(f"killed, but whether orders are live cannot be seen: {error}", EXIT_FAILED) from None
+    _await_killed(
+        arena,
+        {arena.market_id(slot): slot for slot in arena.used_markets() if arena.market_id(slot) in names},
+    )
 
 
 def _await_killed(arena: Arena, slots: dict[str, int]) -> None:

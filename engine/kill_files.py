@@ -1,14 +1,16 @@
 """``RUN/kills/MARKET.json``: what keeps a market killed over every restart.
 
 Whoever kills a market writes the file first and syncs it to disk, then raises the market's kill word; the
-supervisor raises the word of every file it finds, at its start and whenever the directory changes. Only a
-resume removes one. The name alone kills: a file that cannot be read is as good as any.
+supervisor and the control process raise the word of every file they find, at their start and whenever the
+directory changes, so that either may be stopped or dead. Only a resume removes one. The name alone kills: a
+file that cannot be read is as good as any.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from engine.config import MARKET_ID_PATTERN, ConfigError
 _DIRECTORY: Final = "kills"
 _SUFFIX: Final = ".json"
 _TEXT_CHARACTERS_MAX: Final = 256
+_SETTLED_NS: Final = 1_000_000_000  # a second change within one tick of the disk's clock is seen by then
 
 
 class KillOrder(Struct, frozen=True, kw_only=True):
@@ -100,3 +103,24 @@ def _order(path: Path, market_id: str) -> KillOrder:
         return msgspec.json.decode(path.read_bytes(), type=KillOrder)
     except (OSError, msgspec.DecodeError) as error:
         return KillOrder(market_id=market_id, reason=f"unreadable kill file: {error}", by="", unix_ms=0)
+
+
+class KillWatch:
+    """Which files came or changed, each told once: a resume lowers the word before the file goes."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir: Final = run_dir
+        self._stamp = 0
+        self._seen: dict[str, KillOrder] = {}
+
+    def news(self) -> list[KillOrder]:
+        """The orders to act upon now. Cheap while nothing changes."""
+        changed_ns = stamp(self._run_dir)
+        settled = time.time_ns() - changed_ns > _SETTLED_NS
+        if changed_ns == self._stamp and settled:
+            return []
+        self._stamp = changed_ns
+        found = read(self._run_dir)
+        news = [order for market_id, order in found.items() if self._seen.get(market_id) != order]
+        self._seen = found
+        return news

@@ -172,8 +172,7 @@ class Supervisor:
         self._row = self.arena.process(lib.PROCESS_SUPERVISOR)
         self._command_ring = self.arena.command_ring(lib.PROCESS_SUPERVISOR)
         self._command_records = ffi.new("command_record_t[]", _COMMANDS_MAX)
-        self._kill_stamp = 0
-        self._kills: dict[str, kill_files.KillOrder] = {}
+        self._kill_watch = kill_files.KillWatch(self.run_dir)
         self.children = self._plan_children()
         self._by_kind = {kind: [c for c in self.children if c.kind == kind] for kind in STOP_ORDER}
 
@@ -333,7 +332,7 @@ class Supervisor:
     @contextmanager
     def _signal_queue(self) -> Iterator[None]:
         """Signals only put their number into a socket; :meth:`_take_signals` reads it."""
-        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
         previous_fd = signal.set_wakeup_fd(self._signals_in.fileno(), warn_on_full_buffer=False)
         previous = {number: signal.signal(number, lambda *_: None) for number in wanted}
         try:
@@ -350,7 +349,9 @@ class Supervisor:
             return 0
         for number in numbers:
             name = signal.Signals(number).name
-            if self._stop_stage is None:
+            if number == signal.SIGUSR1:
+                self._kill_all(name)
+            elif self._stop_stage is None:
                 self._log.event("stopping", reason=name)
                 self.request_stop(now_mono_ns)
             else:
@@ -623,20 +624,10 @@ class Supervisor:
 
     def _raise_kill_files(self) -> int:
         """Raises the kill word of every market that has a kill file, when the files have changed."""
-        stamp = kill_files.stamp(self.run_dir)
-        settled = time.time_ns() - stamp > _NS_PER_S  # a second change within one tick of the disk's clock
-        if stamp == self._kill_stamp and settled:
-            return 0
-        self._kill_stamp = stamp
         slots = {market.id: slot for slot, market in enumerate(self.config.markets)}
         raised = 0
-        orders = kill_files.read(self.run_dir)
-        # A file is acted upon once: a resume lowers the word before the file goes.
-        news = {
-            market_id: order for market_id, order in orders.items() if self._kills.get(market_id) != order
-        }
-        self._kills = orders
-        for market_id, order in news.items():
+        for order in self._kill_watch.news():
+            market_id = order.market_id
             if market_id not in slots:
                 continue
             before = lib.cell_or(self.arena.kill_market(slots[market_id]), lib.KILL_ADMIN)
@@ -647,6 +638,21 @@ class Supervisor:
             self._ring(lib.PROCESS_GATEWAY)
             self._ring_quoters()
         return raised
+
+    def _kill_all(self, how: str) -> None:
+        """Every market, at an operator's signal: the file, then the word; a full disk stops no kill."""
+        for slot, market in enumerate(self.config.markets):
+            order = kill_files.KillOrder(
+                market_id=market.id, reason=how, by="signal", unix_ms=time.time_ns() // _NS_PER_MS
+            )
+            try:
+                kill_files.write(self.run_dir, order)
+            except OSError as error:
+                self._log.event("kill_not_written", market=market.id, error=str(error))
+            lib.cell_or(self.arena.kill_market(slot), lib.KILL_ADMIN)
+        self._log.event("killed", market="all", by="signal", reason=how)
+        self._ring(lib.PROCESS_GATEWAY)
+        self._ring_quoters()
 
     def _take_commands(self, now_mono_ns: int) -> int:
         """Resumes that the market's quoter has granted: the kill file goes, then the kill word's bits."""

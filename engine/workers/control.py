@@ -45,7 +45,8 @@ class Control:
         self._timeout_s = proc.config.redis.timeout_ms / 1000
         self._overrides = Overrides(proc)
         self._oracles = OracleRelay(proc)
-        self._app = build_app(proc, Admin(proc, Commands(proc), self._overrides, address))
+        self._commands = Commands(proc)
+        self._app = build_app(proc, Admin(proc, self._commands, self._overrides, address))
         self._stop = asyncio.Event()
         self._wake = asyncio.Event()
 
@@ -86,6 +87,7 @@ class Control:
         while True:  # to the very end: calls under way may take a second, and silence is death
             self._proc.beat(lib.mono_now_ns())
             self._proc.record_cpu(lib.current_cpu())
+            self._commands.raise_kill_files()
             await asyncio.sleep(_TICK_S)
 
     def _request_stop(self) -> None:

@@ -60,6 +60,7 @@ class Commands:
     def __init__(self, proc: WorkerProcess) -> None:
         self._proc = proc
         arena = proc.arena
+        self._watch = kill_files.KillWatch(proc.run_dir)
         self._rings: dict[int, Any] = {}
         self.slots = {arena.market_id(slot): slot for slot in arena.used_markets()}
         rows = {lib.PROCESS_SUPERVISOR, lib.PROCESS_GATEWAY}
@@ -83,13 +84,23 @@ class Commands:
         try:
             kill_files.write(self._proc.run_dir, order)
         finally:  # a disk that is full stops no kill
-            lib.cell_or(self._proc.arena.kill_market(slot), lib.KILL_ADMIN)
-            self._proc.ring_bell(lib.PROCESS_GATEWAY)
-            self._proc.ring_bell(self._quoter_row(slot))
+            self._raise(slot)
+
+    def raise_kill_files(self) -> None:
+        """Kills what a new kill file names: the supervisor, which does the same, may be stopped."""
+        for order in self._watch.news():
+            if order.market_id in self.slots:
+                self._raise(self.slots[order.market_id])
+
+    def _raise(self, slot: int) -> None:
+        lib.cell_or(self._proc.arena.kill_market(slot), lib.KILL_ADMIN)
+        self._proc.ring_bell(lib.PROCESS_GATEWAY)
+        self._proc.ring_bell(self._quoter_row(slot))
 
     async def resume(self, market_id: str, *, reason: str) -> None:
         """Lets a killed market go on. Raises CommandRefusedError or NoAnswerError."""
         slot = self.slots[market_id]
+        self.raise_kill_files()  # what is there now has been seen, and is not acted upon after the resume
         # by its time: a kill after this moment is none that we were asked to undo
         wish = Command(kind=lib.COMMAND_RESUME, slot=slot, reason=reason)
         state = await self._ask_quoter(wish)

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from engine import admin_client, rundir
 from engine.arena import Arena
 from engine.events import Lifecycle
-from engine.snapshot import QuoterState, market_view
+from engine.snapshot import QuoterState, market_view, take
 from tests.integration.gateway_rig import Exchange
 from tests.integration.participants import Account
 from tests.integration.worker_rig import PASSWORD, ROOT, until
@@ -118,6 +120,11 @@ class LiveEngine:
             timeout=DEADLINE_S,
             check=False,
         )
+
+    def processes(self) -> dict[str, psutil.Process]:
+        """The engine's live processes by name."""
+        views = take(self.arena).processes
+        return {view.name: psutil.Process(view.pid) for view in views if view.pid}
 
     def log(self, name: str) -> str:
         return (self.run_dir / "log" / f"{name}.log").read_text()
