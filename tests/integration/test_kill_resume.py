@@ -96,6 +96,38 @@ def test_killing_needs_no_control_process(run: Engine) -> None:
         os.kill(control.pid, signal.SIGCONT)
 
 
+def test_a_signal_kills_every_market_and_the_kill_outlives_the_engine(run: Engine) -> None:
+    assert run.process is not None
+    for _ in range(10):
+        run.process.send_signal(signal.SIGUSR1)
+    until(lambda: (run.kill_word(0), run.kill_word(1)) == (Kill.ADMIN, Kill.ADMIN), "both words")
+    assert {order.by for order in kill_files.read(run.run_dir).values()} == {"signal"}
+    assert run.finish()[0] == EXIT_OK
+    run._arena = None
+    run.start(markets=2)
+    run.all_running()
+    assert (run.kill_word(0), run.kill_word(1)) == (Kill.ADMIN, Kill.ADMIN)
+
+
+def test_killing_needs_no_supervisor(run: Engine) -> None:
+    """Stopped, it raises no word: control does, for the command line's file as for its own calls."""
+    assert run.process is not None
+    arena = run.arena
+    run.process.send_signal(signal.SIGSTOP)
+    try:
+        result = run.corequote("kill", "m0", "--reason", "it hangs", "--run-dir", str(run.run_dir))
+        assert (result.exit_code, "killed, but" in result.stderr) == (1, True), result.output
+        assert call(run, "POST", "/kill", {"market_id": "m1", "reason": "x"}).code == 0
+        until(
+            lambda: all(lib.cell_load(arena.kill_market(slot)) & lib.KILL_ADMIN for slot in (0, 1)),
+            "both words",
+        )
+    finally:
+        run.process.send_signal(signal.SIGCONT)
+    assert run.corequote("resume", "m0", "--reason", "y", "--run-dir", str(run.run_dir)).exit_code == 0
+    assert (run.kill_word(0), run.kill_word(1)) == (Kill(0), Kill.ADMIN)
+
+
 def test_a_resume_without_a_quoter_is_no_promise(run: Engine) -> None:
     assert call(run, "POST", "/kill", {"market_id": "m0", "reason": "x"}).code == 0
     quoter = run.running("quoter-0")
