@@ -48,7 +48,7 @@ enum {
     VENUE_ID_BYTES = 64,
     GRID_TICKS_MAX = SIZE_OR_MODEL(10001, 1),
 
-    BOOK_RING_SLOTS = 8192,  /* powers of two */
+    BOOK_RING_SLOTS = 32768, /* powers of two; per worker, touched as used: longer, and images are renewed less often */
     STEP_RING_SLOTS = 4096,
     MESSAGE_RING_SLOTS = 512,
     COMMAND_RING_SLOTS = 64,

@@ -234,10 +234,9 @@ static inline void prefetch_line(const void *address) {
 
 void orderbook_prefetch(const orderbook_t *book) {
     prefetch_line(book);
-    prefetch_line(&book->metrics.ask);
+    prefetch_line(&book->grid);
     prefetch_line(&book->sides[ORDERBOOK_BID]);
     prefetch_line(&book->sides[ORDERBOOK_ASK]);
-    prefetch_line(&book->grid);
 }
 
 void orderbook_prefetch_level(const orderbook_t *book, int32_t price_ticks) {
@@ -509,10 +508,8 @@ int32_t orderbook_export(const orderbook_t *book, int64_t *bids, int64_t *asks, 
     if (tick_count != book->tick_count) return ORDERBOOK_IMAGE_INVALID;
     const int64_t *bid_lots = row_const(book, ROW_LOTS + ORDERBOOK_BID);
     const int64_t *ask_lots = row_const(book, ROW_LOTS + ORDERBOOK_ASK);
-    for (int32_t tick = 0; tick < tick_count; tick++) {
-        bids[tick] = bid_lots[rank_of(book, ORDERBOOK_BID, tick)];
-        asks[tick] = ask_lots[rank_of(book, ORDERBOOK_ASK, tick)];
-    }
+    for (int32_t tick = 0; tick < tick_count; tick++) bids[tick] = bid_lots[tick_count - 1 - tick];
+    memcpy(asks, ask_lots, (size_t)tick_count * sizeof *asks); /* the rank of an ask is its tick */
     return ORDERBOOK_OK;
 }
 

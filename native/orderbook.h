@@ -7,7 +7,7 @@
  *
  * Memory, one block owned by the caller (orderbook_bytes(tick_count) long, 8-byte aligned):
  *
- *   orderbook_t  | header, grid, metrics, per side: totals and bitmap
+ *   orderbook_t  | header, metrics, grid, per side: totals and bitmap
  *   cells[]      | bid lots | ask lots | own bid lots | own ask lots | bid prices | ask prices |, n words each
  *
  * Inside, both sides are stored best-first: a *rank* counts upwards from the best conceivable price of its side
@@ -135,22 +135,27 @@ typedef struct {
     book_side_metrics_t ask;
 } book_metrics_t;
 
-/* Private to the kernel: occupancy by rank (bit set = level has size) and its summary (bit set = word not 0). */
+/* Private to the kernel: occupancy by rank (bit set = level has size) and its summary (bit set = word not 0). A whole
+ * number of cache lines, and what a change of a 99-tick book needs of it is the first. */
 typedef struct {
     int64_t lots_sum;
     int32_t level_count;
     int32_t reserved; /* 0 */
     uint64_t summary[3];
     uint64_t occupied[157];
+    uint64_t padding[6];
 } book_side_t;
 
+/* In a block that begins at a cache line, every change of a 99-tick book and every look at its best levels reads the
+ * first two lines and the first line of a side; levels apart. */
 typedef struct {
     uint64_t magic;
     int32_t tick_count;
     int32_t reserved;
     book_metrics_t metrics;
+    price_grid_t grid; /* the second line ends with its first segment */
+    uint64_t padding[3];
     book_side_t sides[2];
-    price_grid_t grid;
     int64_t cells[];
 } orderbook_t;
 
@@ -274,6 +279,10 @@ _Static_assert(ORDERBOOK_BITMAP_WORDS * 64 >= PRICE_GRID_TICKS_MAX, "one bit per
 _Static_assert(ORDERBOOK_SUMMARY_WORDS * 64 >= ORDERBOOK_BITMAP_WORDS, "one bit per bitmap word");
 _Static_assert(sizeof(((book_side_t *)0)->occupied) == ORDERBOOK_BITMAP_WORDS * 8, "cdef repeats the length");
 _Static_assert(sizeof(((book_side_t *)0)->summary) == ORDERBOOK_SUMMARY_WORDS * 8, "cdef repeats the length");
+_Static_assert(offsetof(orderbook_t, grid) + offsetof(price_grid_t, segments) + sizeof(price_segment_t) <= 128,
+               "the two lines that every change reads");
+_Static_assert(offsetof(orderbook_t, sides) % 64 == 0, "a side begins a line");
+_Static_assert(sizeof(book_side_t) % 64 == 0, "so that the next one does");
 _Static_assert(offsetof(orderbook_t, cells) % 8 == 0, "cells are 8-byte words");
 #endif
 

@@ -296,12 +296,15 @@ int32_t quote_micro_price(const quote_params_t *params, const orderbook_t *book,
     return 1;
 }
 
+/* By levels and not by orderbook_depth(), which also looks their prices up. A side's sum is at most 2^62. */
 static int64_t top_depth_lots(const orderbook_t *book) {
-    book_depth_t bid;
-    book_depth_t ask;
-    (void)orderbook_depth(book, ORDERBOOK_FOREIGN, ORDERBOOK_BID, ORDERBOOK_TOP_LEVELS, &bid);
-    (void)orderbook_depth(book, ORDERBOOK_FOREIGN, ORDERBOOK_ASK, ORDERBOOK_TOP_LEVELS, &ask);
-    return bid.lots > INT64_MAX - ask.lots ? INT64_MAX : bid.lots + ask.lots;
+    book_level_t levels[ORDERBOOK_TOP_LEVELS];
+    int64_t lots = 0;
+    for (int32_t side = ORDERBOOK_BID; side <= ORDERBOOK_ASK; side++) {
+        int32_t count = orderbook_levels(book, ORDERBOOK_FOREIGN, side, levels, ORDERBOOK_TOP_LEVELS);
+        for (int32_t i = 0; i < count; i++) lots = levels[i].lots > INT64_MAX - lots ? INT64_MAX : lots + levels[i].lots;
+    }
+    return lots;
 }
 
 static double anchor_weight(const quote_params_t *params, const quote_inputs_t *inputs) {
@@ -482,10 +485,16 @@ void quote_ladder(const quote_params_t *params, const orderbook_t *book, const q
 
 /* ------------------------------------------------------------------ the whole */
 
+static int same_levels(const book_level_t *left, const book_level_t *right, int32_t count) {
+    assert(count >= 0 && count <= QUOTE_LEVELS_MAX);
+    return memcmp(left, right, (size_t)count * sizeof *left) == 0;
+}
+
+/* What lies behind the counts is zero on both sides. */
 int32_t quote_same_target(const quote_target_t *left, const quote_target_t *right) {
     return left->bid_count == right->bid_count && left->ask_count == right->ask_count &&
-           memcmp(left->bids, right->bids, sizeof left->bids) == 0 &&
-           memcmp(left->asks, right->asks, sizeof left->asks) == 0;
+           same_levels(left->bids, right->bids, left->bid_count) &&
+           same_levels(left->asks, right->asks, left->ask_count);
 }
 
 int32_t quote_compute(const quote_params_t *params, const quote_trades_t *trades, const orderbook_t *book,
@@ -499,7 +508,12 @@ int32_t quote_compute(const quote_params_t *params, const quote_trades_t *trades
     quote_ladder(params, book, inputs, &fresh.fair, &fresh.target);
     assert(is_finite(fresh.fair.reservation_cents) && fresh.fair.half_spread_ask_cents >= 1.0 &&
            fresh.fair.half_spread_bid_cents >= 1.0);
-    int32_t is_same = quote_same_target(&fresh.target, &out->target);
-    *out = fresh;
-    return is_same ? QUOTE_SAME : QUOTE_CHANGED;
+    out->fair = fresh.fair;
+    if (!quote_same_target(&fresh.target, &out->target)) {
+        out->target = fresh.target;
+        return QUOTE_CHANGED;
+    }
+    out->target.touch_bid_ticks = fresh.target.touch_bid_ticks; /* they may move while every level stays */
+    out->target.touch_ask_ticks = fresh.target.touch_ask_ticks;
+    return QUOTE_SAME;
 }

@@ -183,7 +183,7 @@ static void prefetch(const quote_worker_t *worker, const book_event_t *events, u
     for (uint32_t i = 0; i < count; i++) {
         uint16_t slot = events[i].market_slot;
         if (slot == last || slot >= worker->market_count || worker->markets[slot] == NULL) continue;
-        prefetch_lines(worker->markets[slot], sizeof *worker->markets[slot]);
+        prefetch_lines(worker->markets[slot], QUOTE_MARKET_HOT_BYTES);
         last = slot;
     }
     last = worker->market_count;

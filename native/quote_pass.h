@@ -48,7 +48,7 @@ typedef struct {
     uint64_t failures;      /* times there was none */
 } oracle_view_t;
 
-/* One market as this worker carries it. Pointers are the worker's own memory, except the arena's
+/* One market as this worker carries it. What every message reads comes first, and is three cache lines. Pointers are the worker's own memory, except the arena's
  * images and histogram. */
 typedef struct {
     orderbook_t *book;
@@ -73,8 +73,8 @@ typedef struct {
     int64_t link_mono_ns;         /* when the last book or link event came */
     uint64_t messages, deltas, trade_count, generations;
     int64_t last_trade_price_ticks;
+    feed_delay_t delay;           /* its count is the last that every message reads */
     oracle_view_t oracle;         /* set up by quote_market_init() */
-    feed_delay_t delay;
 } quote_market_t;
 
 /* A worker: its place in the book ring and its markets. One argument instead of seven, because every argument costs
@@ -87,6 +87,11 @@ typedef struct {
     uint32_t market_count;
     uint32_t news_count;       /* market slots with news after a pass: news_slots[0 .. news_count - 1] */
 } quote_worker_t;
+
+#ifndef CFFI_CDEF
+enum { QUOTE_MARKET_HOT_BYTES = 192 };
+_Static_assert(offsetof(quote_market_t, delay) + sizeof(uint64_t) <= QUOTE_MARKET_HOT_BYTES, "hot fields come first");
+#endif
 
 /* Before anything else: an oracle that has said nothing. The caller has zeroed the rest and filled the pointers. */
 void quote_market_init(quote_market_t *market);

@@ -16,7 +16,8 @@
 
 #include "ring.h"
 
-enum { SLOTS = BOOK_RING_SLOTS, TOKEN = 7, BATCH = 64, DRAIN = 256, PARTS = 16, AHEAD_MAX = SLOTS / 2 };
+/* SLOTS: perf/ring.py's */
+enum { SLOTS = 8192, TOKEN = 7, BATCH = 64, DRAIN = 256, PARTS = 16, AHEAD_MAX = SLOTS / 2 };
 
 typedef struct {
     alignas(ARENA_PAGE_BYTES) broadcast_ring_t head;

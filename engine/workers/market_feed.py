@@ -19,6 +19,7 @@ from typing import Any, Final
 from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError, cell, check
+from engine.native_memory import new_native
 from engine.venues.platform_feed import BookUpdate, TradeMessage
 
 CENTS_GRID_TICKS: Final = 101  # the platform's grid: tick = price in cents, 1..99 tradable
@@ -92,11 +93,11 @@ class MarketFeed:
                 f"market {self.market_id}: grid of {tick_count} ticks, the platform's has {CENTS_GRID_TICKS}"
             )
         size = lib.orderbook_bytes(CENTS_GRID_TICKS)
-        self._memory = ffi.new("uint64_t[]", (size + 7) // 8)
+        native: Any = new_native("market_feed_t *")
+        self._book = new_native("orderbook_t *", size)
         grid = ffi.new("price_grid_t *")
         lib.price_grid_cents(grid)
-        check(lib.orderbook_init(self._memory, size, grid), "order book")
-        self._book = ffi.cast("orderbook_t *", self._memory)
+        check(lib.orderbook_init(self._book, size, grid), "order book")
 
         # bids by tick, then asks by tick, as images hold them
         self._held = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
@@ -105,7 +106,6 @@ class MarketFeed:
         self._told_bytes = ffi.buffer(self._told)
 
         feed_row = self._market.feed
-        native: Any = ffi.new("market_feed_t *")
         native.book = self._book
         native.output = output.native
         native.images = self._market.images

@@ -10,6 +10,7 @@ from typing import Any, Final
 from engine._native import ffi, lib
 from engine.config import QuoteConfig
 from engine.events import Side
+from engine.native_memory import new_native
 from engine.quoting import horizon
 from engine.quoting.inventory import Stock
 from engine.quoting.pricing import MarketTerms, native_params, own_params, price_params
@@ -32,21 +33,20 @@ class MarketKernel:
         grid = ffi.new("price_grid_t *")
         lib.price_grid_cents(grid)
         size = lib.orderbook_bytes(CENTS_GRID_TICKS)
-        self._memory = ffi.new("int64_t[]", size // 8)
-        code = lib.orderbook_init(self._memory, size, grid)
+        native: Any = new_native("quote_market_t *")
+        self.inputs: Any = new_native("quote_inputs_t *")
+        self._output = new_native("quote_output_t *")
+        self.book: Any = new_native("orderbook_t *", size)
+        self.trades: Any = new_native("quote_trades_t *")
+        code = lib.orderbook_init(self.book, size, grid)
         if code != lib.ORDERBOOK_OK:
             raise ValueError(f"orderbook_init: code {code}")
-        self.book: Any = ffi.cast("orderbook_t *", self._memory)
         self._levels = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
-        self.trades: Any = ffi.new("quote_trades_t *")
-        self.inputs: Any = ffi.new("quote_inputs_t *")
-        self._output = ffi.new("quote_output_t *")
         self.tape = TradeTape()
         self._params: Any = ffi.NULL
         self._ramp: ParamRamp | None = None
         self.fair: Any = self._output.fair
         self.target: Any = self._output.target
-        native = ffi.new("quote_market_t *")
         native.book = self.book
         native.trades = self.trades
         native.inputs = self.inputs

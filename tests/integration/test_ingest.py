@@ -519,10 +519,10 @@ def test_images_are_renewed_before_a_lapped_reader_needs_them(tmp_path: Path, ve
         assert rig.image(1)[2] == {70: 1}  # not worth an image yet
         frames = [
             book("DELTA", number, bids=[(price, number) for price in range(1, 60)], asks=[(99, number)])
-            for number in range(2, 302)
+            for number in range(2, 1_202)
         ]
         venue.send(*frames)
-        until(lambda: rig.top(0).venue_sequence == 301, "all deltas", deadline_s=60)
+        until(lambda: rig.top(0).venue_sequence == 1_201, "all deltas", deadline_s=60)
         published = lib.broadcast_position(rig.arena.book_ring(0))
         assert published > 2 * lib.BOOK_RING_SLOTS
         assert rig.image(1)[2] == {70: 2}
@@ -531,20 +531,20 @@ def test_images_are_renewed_before_a_lapped_reader_needs_them(tmp_path: Path, ve
         # a reader that slept through all of it: lands, loads the image, catches up from the ring
         cursor, batch, lapped = (
             ffi.new("broadcast_cursor_t *"),
-            ffi.new("book_event_t[]", 4096),
+            ffi.new("book_event_t[]", lib.BOOK_RING_SLOTS),
             ffi.new("int *"),
         )
         ring = rig.arena.book_ring(0)
-        assert lib.broadcast_read(ring, lib.BOOK_RING_SLOTS, cursor, batch, 4096, lapped) == 0
+        assert lib.broadcast_read(ring, lib.BOOK_RING_SLOTS, cursor, batch, lib.BOOK_RING_SLOTS, lapped) == 0
         assert lapped[0] == 1
         header, bids, _ = rig.image(0)
         assert cursor.position <= header.ring_position
         position = cursor.position
-        count = lib.broadcast_read(ring, lib.BOOK_RING_SLOTS, cursor, batch, 4096, lapped)
+        count = lib.broadcast_read(ring, lib.BOOK_RING_SLOTS, cursor, batch, lib.BOOK_RING_SLOTS, lapped)
         for index in range(count):
             if position + index >= header.ring_position and batch[index].side == lib.ORDERBOOK_BID:
                 bids[batch[index].price_ticks] = batch[index].size_lots
-        assert bids == dict.fromkeys(range(1, 60), 301)
+        assert bids == dict.fromkeys(range(1, 60), 1_201)
     finally:
         rig.close()
 

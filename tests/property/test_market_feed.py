@@ -198,9 +198,9 @@ def test_the_program_above_laps_its_reader() -> None:
     for slot, feed in enumerate(feeds):
         feed.snapshot(venue.snapshot(slot), 0)
     feeds[1].delta(venue.delta(1, 5), 0)
-    for turn in range(1_000):
+    for turn in range(4_000):
         feeds[0].delta(venue.delta(0, generator.randint(1, 99)), turn)
-        if generator.random() < 0.01:
+        if generator.random() < 0.002:
             reader.drain()
             assert reader.books == venue.books
     reader.drain()
