@@ -46,8 +46,10 @@ class Sweep:
         self._armed, self._since_ns = False, 0
 
     def pull(self, clock: Clock) -> None:
-        """One batch cancel, and again each second until none is live."""
-        if not self._orders.live or clock.mono_ns < self._swept_ns + _RETRY_NS:
+        """One batch cancel; again at once for an order that lands after it, and each second until none is
+        live. What was under way is not in the venue's book yet when the cancel gets there."""
+        landed = any(order.leaving and not order.busy for order in self._orders)
+        if not self._orders.live or (clock.mono_ns < self._swept_ns + _RETRY_NS and not landed):
             return
         self._swept_ns = clock.mono_ns
         intent = self._intents.cancel_all(clock)

@@ -271,7 +271,7 @@ EXPIRY: Final = Scenario(
     title="trading ends in 16 minutes, then in less than a quarter of an hour",
     parts=_CROWD,
     ends_in_s=960.0,
-    criteria=(no_breach, not_losing, present),
+    criteria=(no_breach, not_losing),
 )
 EVENT: Final = Scenario(
     name="event",

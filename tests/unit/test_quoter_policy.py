@@ -395,6 +395,23 @@ def test_the_velocity_lock_pulls_everything_for_five_seconds(tmp_path: Path) -> 
     assert OrderKind.BATCH_CANCEL not in {intent.kind for intent in other.run()}
 
 
+def test_an_order_that_lands_after_the_pull_is_pulled_at_once(tmp_path: Path) -> None:
+    venue = started(tmp_path, lvr_velocity_threshold=0.10)
+    late = market(venue).live[-1]
+    late.busy = True  # its request is under way while the others are pulled
+    fill(venue, 1, 28)
+    assert [intent.kind for intent in venue.run()] == [OrderKind.BATCH_CANCEL]
+    venue.answer(
+        ExecutionKind.ACKED,
+        intent=late.intent,
+        live_slot=late.live_slot,
+        quantity=late.quantity,
+        remaining=late.remaining,
+    )
+    assert [intent.kind for intent in venue.run()] == [OrderKind.BATCH_CANCEL]
+    assert venue.run(0.5) == [], "and only once"
+
+
 def test_three_velocity_locks_in_a_minute_kill(tmp_path: Path) -> None:
     venue = started(tmp_path, lvr_velocity_threshold=0.10)
     for number in range(3):
