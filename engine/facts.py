@@ -49,6 +49,7 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     market_id: str
     started_at_ms: Time
+    stopped: bool = False  # by an operator: only an operator's START ends that
     kill_causes: list[str] = []
     phase: str = "EXPLORATION"
     phase_since_ms: Time = 0
@@ -134,6 +135,7 @@ def from_state(market_id: str, state: Any) -> Facts | None:
         return None
     return Facts(
         market_id=market_id,
+        stopped=bool(state.stopped),
         kill_causes=list(cause_names(state.kill_causes)),
         phase=Phase(state.phase).name,
         phase_log=phase_log(state),
@@ -159,6 +161,7 @@ def _to_state(facts: Facts) -> Any:
         state.day = date.fromisoformat(facts.day).toordinal() if facts.day else 0
     except (KeyError, ValueError) as error:
         raise FactsError(f"{facts.market_id}: {error} is not a name of this build") from None
+    state.stopped = facts.stopped
     state.recovering = 1
     return state
 
