@@ -9,6 +9,10 @@ so that what is timed is work and not waking up. Frames come at a fixed pace, on
 drawn by chance, which is what caches like least; between two frames the core looks at the clock. Samples are
 means over chunks of 64 messages, images renewed on the way included.
 
+The floor of a thousand markets is ``line_walk.c``: as many cache lines per message, among as many markets,
+and nothing done with them. What it takes more among a thousand than alone is what any message must wait for
+that touches them; ``floor_1000_vs_1`` is our message alone plus that wait, over our message alone.
+
 Every market begins with the same full book and must end in the right one. Besides: shared memory touched by
 a market that has used all it may, CPU of markets that nobody trades (the real quoter process, everything
 synced), and the sizes that were promised, each checked.
@@ -22,10 +26,13 @@ import logging
 import mmap
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -52,6 +59,7 @@ from perf.idle import idle_cpu_share
 from perf.sizes import sizes
 from perf.windows import Contender, Report, Samples, interleave, machine, show
 
+ROOT: Final = Path(__file__).resolve().parents[1]
 COUNTS: Final = (1, 10, 100, 1_000)
 MESSAGES_PER_S: Final = 50_000
 MESSAGES: Final = 25_600  # of a window, all cores together
@@ -71,6 +79,9 @@ class Core:
 
     def __init__(self, markets: Sequence[str]) -> None:
         self.arena = new_arena(markets)
+        ring = ffi.buffer(self.arena.book_ring(0), lib.BOOK_RING_SLOTS * ffi.sizeof("broadcast_slot_t"))
+        for offset in range(0, len(ring), mmap.PAGESIZE):
+            ring[offset] = b"\0"  # its pages are there, as after its first lap
         self.ingest = Ingest(worker_process(self.arena, lib.PROCESS_INGEST, markets), "")
         self.listeners = [BookListener(self.ingest, feed) for feed in self.ingest.feeds]
         quotes = [market.quote for market in self.ingest.proc.config.markets]
@@ -211,6 +222,30 @@ def touched_per_market() -> int:
     return (touched_bytes(arena) - few) // (TOUCHED_MARKETS - one)
 
 
+def compiled(folder: Path) -> Path:
+    program = folder / "line_walk"
+    flags = ["-O3", "-std=c11", "-UNDEBUG"]
+    source = ROOT / "perf" / "line_walk.c"
+    subprocess.run([os.environ.get("CC", "cc"), *flags, str(source), "-o", str(program)], check=True)
+    return program
+
+
+def line_walk(program: Path, count: int) -> Samples:
+    """The lines of a message and nothing else, among ``count`` markets spread like ours."""
+    allowed = sorted(set(cores())) if count > 1 else [cores()[1]]
+    interval_ns = NS_PER_S * len(allowed) // MESSAGES_PER_S
+    walk_count = MESSAGES // len(allowed) // CHUNK * CHUNK
+    commands = [(program, count // len(allowed), cpu, walk_count, interval_ns) for cpu in allowed]
+    walks = [subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE) for words in commands]
+    costs = np.concatenate([np.frombuffer(walk.communicate()[0]) for walk in walks])
+    assert all(walk.returncode == 0 for walk in walks), "line_walk failed, see above"
+    return costs.reshape(-1, CHUNK).mean(axis=1)
+
+
+def walk_of(count: int) -> str:
+    return f"floor: the lines of a message, {count:,} market{'s' * (count > 1)}"
+
+
 def who(count: int) -> str:
     return f"corequote, {count:,} market{'s' * (count > 1)}"
 
@@ -228,15 +263,24 @@ def measure() -> Report:
         assert size.bytes <= size.limit, f"{size.what}: {size.bytes} bytes, limit {size.limit}"
     notes += [f"{size.what}: {size.bytes:,} bytes of at most {size.limit:,}" for size in found]
     assert shm_bytes <= 1 << 20, f"a market touches {shm_bytes} bytes of shared memory"
-    rows, discarded = interleave(
-        [
-            Contender(who="floor: empty timing", window=empty_timing),
-            *(Contender(who=who(count), window=partial(window, count)) for count in COUNTS),
-        ]
-    )
-    by_who = {row.who: row for row in rows}
+    with tempfile.TemporaryDirectory() as folder:
+        program = compiled(Path(folder))
+        rows, discarded = interleave(
+            [
+                Contender(who="floor: empty timing", window=empty_timing),
+                *(
+                    Contender(who=walk_of(count), window=partial(line_walk, program, count))
+                    for count in (COUNTS[0], COUNTS[-1])
+                ),
+                *(Contender(who=who(count), window=partial(window, count)) for count in COUNTS),
+            ]
+        )
+    p50 = {row.who: row.p50 for row in rows}
+    alone = p50[who(COUNTS[0])]
+    waiting = p50[walk_of(COUNTS[-1])] - p50[walk_of(COUNTS[0])]
     ratios: dict[str, float | None] = {
-        "cost_1000_vs_1": by_who[who(COUNTS[-1])].p50 / by_who[who(COUNTS[0])].p50,
+        "cost_1000_vs_1": p50[who(COUNTS[-1])] / alone,
+        "floor_1000_vs_1": (alone + waiting) / alone,
         "shm_bytes_per_market": float(shm_bytes),
         "idle_cpu_ppm_per_market": idle_share * 1e6,
     }
