@@ -85,6 +85,7 @@ class LocalReject(IntEnum):
     CLOCK = lib.LOCAL_CLOCK
     GATED = lib.LOCAL_GATED
     EXECUTIONS = lib.LOCAL_EXECUTIONS
+    RECONCILE = lib.LOCAL_RECONCILE
 
 
 class MarketStatus(IntEnum):

@@ -293,6 +293,7 @@ enum {
     LOCAL_CLOCK = -18,     /* C17: the venue's clock and ours are too far apart */
     LOCAL_GATED = -19,     /* I5: decided under a gate that lets no order out */
     LOCAL_EXECUTIONS = -20, /* C12, answers no intent: filled too often too fast, the market is killed */
+    LOCAL_RECONCILE = -21,  /* answers no intent: something asks for the venue's word, the quoter asks for a SYNC */
 };
 
 enum { SCENARIO_MINT = 1, SCENARIO_TRANSFER_YES = 2, SCENARIO_TRANSFER_NO = 3, SCENARIO_BURN = 4 };

@@ -43,7 +43,7 @@ class KillEvidence(Struct, frozen=True, kw_only=True):
 
 
 def causes(seen: KillEvidence, quote: QuoteConfig) -> KillCause:
-    """Every cause that holds now. ADMIN, OWNERSHIP and GATEWAY_STUCK are events and never among them."""
+    """Every cause that holds now. ADMIN, OWNERSHIP, GATEWAY_STUCK, EXECUTIONS are events, not among them."""
     found = KillCause(0)
     if skew_exceeds(seen.yes_volume, seen.no_volume, quote.inventory_hard_limit):
         found |= KillCause.SKEW

@@ -35,6 +35,7 @@ from engine.venues.platform_session import PlatformSession, venue_password
 from engine.workers import process
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_bus import EventFeed
+from engine.workers.gateway_cash import CashTruth
 from engine.workers.gateway_commands import CommandDesk
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
@@ -78,7 +79,10 @@ class Gateway:
         self._sweeper: Final = Sweeper(context, self._trades, self._desk)
         flows = MoneyFlows(context)
         self._funds: Final = MarketFunds(context, self._trades, flows)
-        self._truth: Final = VenueTruth(context, self._trades, self._desk, self._sweeper, self._funds)
+        self._cash: Final = CashTruth(context, self._trades, self._funds, flows)
+        self._truth: Final = VenueTruth(
+            context, self._trades, self._desk, self._sweeper, self._funds, self._cash
+        )
         self._commands: Final = CommandDesk(context, self._funds, flows, self._admit)
         self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
         self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
@@ -117,7 +121,7 @@ class Gateway:
             self._context.spawn(EventFeed(self._context, self._trades, self._desk, self._truth).run())
         await asyncio.gather(*(self._admit(market) for market in markets if market.funded))
         await self._persist("statuses", self._truth.read_statuses)
-        await self._persist("balance", self._truth.read_balance)
+        await self._persist("balance", self._cash.begin)
         self._context.spawn(self._truth.watch_status())
         self._context.spawn(self._truth.look_for_strays())
         if self._bell >= 0:

@@ -209,6 +209,7 @@ class Controls:
                 _log.info("pause_over", market=market.market_id)
             if self._must_pull(market, now_mono_ns):
                 pulled.append(market)
+            self._reconcile_if_due(market)
         return pulled
 
     def _must_pull(self, market: GatewayMarket, now_mono_ns: int) -> bool:
@@ -221,6 +222,18 @@ class Controls:
             return False
         self._proc.alert(Alert.CONTROL_STALE, Severity.WARNING, market=market.market_id, stale=found.name)
         return True
+
+    def _reconcile_if_due(self, market: GatewayMarket) -> None:
+        """§7.5: after a ghost, and when a gap or reconnect of the feed has begun a new book generation."""
+        top = market.top()
+        if top.valid and top.generation != market.seen_generation:
+            market.reconcile_due |= market.seen_generation != 0
+            market.seen_generation = int(top.generation)
+        if market.reconcile_due and market.open_for_orders:
+            market.reconcile_due = False
+            self._reports[market.worker].rejected(
+                market, code=LocalReject.RECONCILE, intent=0, worker_epoch=market.worker_epoch()
+            )
 
     def _wake(self, market: GatewayMarket) -> None:
         self._proc.ring_bell(lib.PROCESS_QUOTER_FIRST + market.worker)

@@ -157,7 +157,7 @@ class MarketFunds:
                         funded=True,
                         budget_cents=started.initial_budget_cents,
                     )
-                    self._note_baseline(market, started_pairs=started.initial_mint_quantity)
+                    self.note_baseline(market, started_pairs=started.initial_mint_quantity)
                     break
                 case Refused(code=venue.AMM_RUNNING):
                     await self._cash_from_ledger(market)
@@ -202,7 +202,7 @@ class MarketFunds:
             minted = refused is None
         outside_cents = self._flows.of(market).outside_cents
         market.set_cash(0, cursor=cursor, funded=True, budget_cents=budget_cents, outside_cents=outside_cents)
-        self._note_baseline(market)
+        self.note_baseline(market)
         if minted:
             market.supply(pairs)
 
@@ -211,23 +211,15 @@ class MarketFunds:
         and the operators' money, which has no such rows."""
         for _ in range(_TRIES):
             cursor = await self._trades.newest(market)
-            cash_cents, page_cursor = 0, ""
-            while True:
-                page = await self._context.rest.ledger(market.market_id, page_cursor)
-                cash_cents += sum(
-                    entry.amount_cents for entry in page.items if entry.entry_type not in _FREEZES
-                )
-                if not page.has_more or not page.next_cursor:
-                    break
-                page_cursor = page.next_cursor
+            cash_cents = await self.ledger_cents(market)
             if await self._trades.newest(market) == cursor:
                 outside_cents = self._flows.of(market).outside_cents
                 market.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
-                self._note_baseline(market)
+                self.note_baseline(market)
                 return
         raise ReadError("/account/ledger", f"market {market.market_id} traded through {_TRIES} readings")
 
-    def _note_baseline(self, market: GatewayMarket, *, started_pairs: int = 0) -> None:
+    def note_baseline(self, market: GatewayMarket, *, started_pairs: int = 0) -> None:
         """For whoever folds the bookings: what came before is in the figure."""
         self._context.bookings.append(
             Baseline(
@@ -238,6 +230,16 @@ class MarketFunds:
                 started_pairs=started_pairs,
             )
         )
+
+    async def ledger_cents(self, market: GatewayMarket) -> int:
+        """Sum of all ledger rows of the market, freezes apart. Raises ReadError when a page fails."""
+        cash_cents, page_cursor = 0, ""
+        while True:
+            page = await self._context.rest.ledger(market.market_id, page_cursor)
+            cash_cents += sum(entry.amount_cents for entry in page.items if entry.entry_type not in _FREEZES)
+            if not page.has_more or not page.next_cursor:
+                return cash_cents
+            page_cursor = page.next_cursor
 
     async def rebuild(self, market: GatewayMarket) -> None:
         """Cash anew from the ledger, however often it takes: the trade list was lost sight of."""

@@ -165,6 +165,7 @@ class GatewayMarket:
         self.tripped: Control | None = None  # a control that its fills have set off
         self.paused_until_mono_ns = 0  # while a control's pause lasts
         self.reconcile_due = False  # something happened that asks for the venue's word (market-making §7.5)
+        self.seen_generation = 0  # of the feed's book; a new one is a reconnect or a gap
         self.reconciled_mono_ns = 0  # when the venue's word on shares was last taken
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
         self.supplies = 0  # mints and burns booked

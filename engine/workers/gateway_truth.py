@@ -14,11 +14,13 @@ from typing import Final
 import structlog
 
 from engine._native import lib
+from engine.alerts import Alert, Severity
 from engine.events import MarketStatus
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import MarketSummary, VenueOrder
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cash import CashTruth
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_funds import PAID_OUT, MarketFunds
@@ -34,7 +36,6 @@ _TRIES: Final = 5
 _QUIET_S_MAX: Final = 5.0
 _RETRY_S: Final = 0.5
 _STRAY_CHECK_S: Final = 2.0
-_CASH_TOLERANCE_CENTS: Final = 200  # §7.5
 _STATUS_AGE_NS_MAX: Final = 30_000_000_000
 
 
@@ -48,13 +49,14 @@ class VenueTruth:
         desk: OrderDesk,
         sweeper: Sweeper,
         funds: MarketFunds,
+        cash: CashTruth,
     ) -> None:
         self._context: Final = context
         self._trades: Final = trades
         self._desk: Final = desk
         self._sweeper: Final = sweeper
         self._funds: Final = funds
-        self._comparing = False
+        self._cash: Final = cash
         self._wanted: Final[dict[int, Intent | None]] = {}  # syncs asked for, by market slot; None: by us
 
     # -- sync
@@ -149,38 +151,10 @@ class VenueTruth:
             )
 
     async def _compare_cash(self) -> None:
-        """D17: the markets' shares of the cash add up to the account's, plus what belongs to no market."""
-        if self._comparing:
-            return
-        self._comparing = True
         try:
-            before = self._booked()
-            balance = await self._context.rest.balance()
-            await self._trades.caught_up()
-            if self._booked() == before and not any(m.supply_busy for m in self._context.markets.values()):
-                self._note_cash(balance.available_balance_cents + balance.frozen_balance_cents)
+            await self._cash.compare()
         except ReadError as error:
             _log.warning("balance_read_failed", reason=str(error))
-        finally:
-            self._comparing = False
-
-    async def read_balance(self) -> None:
-        """The account's cash at the start, before any order may go out. Raises ReadError."""
-        balance = await self._context.rest.balance()
-        self._note_cash(balance.available_balance_cents + balance.frozen_balance_cents)
-
-    def _booked(self) -> list[tuple[str, int, bool]]:
-        """Changes when anything that moves cash is booked in any market."""
-        return [(m.cursor, m.supplies, m.funded) for m in self._context.markets.values()]
-
-    def _note_cash(self, account_cents: int) -> None:
-        unallocated_cents = account_cents - sum(m.stock.cash_cents for m in self._context.markets.values())
-        known = self._context.controls.unallocated_cents
-        self._context.controls.unallocated_cents = unallocated_cents
-        if known is not None and known != unallocated_cents:
-            drift_cents = unallocated_cents - known
-            tell = _log.error if abs(drift_cents) > _CASH_TOLERANCE_CENTS else _log.warning
-            tell("cash_drift", cents=drift_cents, account_cents=account_cents)
 
     # -- strays
 
@@ -206,7 +180,9 @@ class VenueTruth:
             )
             if not known:
                 self._context.counts.strays += 1
-                _log.error("stray_order", market=market.market_id, order=at_venue.id)
+                self._context.proc.alert(
+                    Alert.STRAY_ORDER, Severity.CRITICAL, market=market.market_id, order=at_venue.id
+                )
                 self._context.spawn(self._cancel_stray(at_venue))
         ids = {at_venue.id for at_venue in listed}
         for order in list(market.orders.values()):

@@ -198,7 +198,17 @@ class QuotedMarket:
             self.row.counters.unknowns += 1
             self.orders.unknown(record.intent)
 
+    def _on_notice(self, code: int) -> None:
+        """A REJECTED that answers no intent: the gateway's word on the market as a whole."""
+        if code == LocalReject.EXECUTIONS:
+            self.kill(KillCause.EXECUTIONS)
+        elif code == LocalReject.RECONCILE:
+            self.reconcile()
+
     def _on_rejected(self, record: Any, clock: Clock) -> None:
+        if not record.intent:
+            self._on_notice(record.code)
+            return
         self.row.counters.rejects += 1
         pause = _RATE_PAUSE_NS if record.code in _RATE_CODES else _REJECT_PAUSE_NS
         self._quiet_until_ns = max(self._quiet_until_ns, clock.mono_ns + pause)
@@ -210,8 +220,6 @@ class QuotedMarket:
             self.reconcile()
         if record.code == _NOT_OURS:
             self.kill(KillCause.OWNERSHIP)
-        if record.code == LocalReject.EXECUTIONS:
-            self.kill(KillCause.EXECUTIONS)
         self._tell_rejected(int(record.code), int(record.intent))
 
     def _tell_rejected(self, code: int, intent: int) -> None:

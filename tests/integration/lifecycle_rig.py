@@ -23,6 +23,8 @@ DEADLINE_S = 90.0
 
 #: A machine that is busy with other things is not a slow feed, nor a stalled process.
 _PATIENCE = """
+[risk]
+heartbeat_stale_ms = 20_000
 [engine]
 heartbeat_timeout_ms = 20_000
 [quote]
