@@ -142,7 +142,7 @@ def test_without_the_admin_route_it_deposits_and_mints(tmp_path: Path) -> None:
         assert exchange.position()["yes"]["volume"] == PAIRS
         assert exchange.cash_cents() == FUNDING_CENTS - 100 * PAIRS
         kept = [path.name for path in (tmp_path / "facts").iterdir()]
-            assert sorted(kept) == [f"{MARKET}.flows.json", "account.unallocated.json"], "no supply file is left"
+        assert sorted(kept) == [f"{MARKET}.flows.json", "account.unallocated.json"], "no supply file"
     finally:
         rig.close()
         exchange.end()
