@@ -18,6 +18,7 @@ VENV_PYTHON := $(VENV)/bin/python
 PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
 # Rivals are for `make perf` alone: an environment of their own, with the engine's libraries as pinned.
 PERF_VENV := build/perf-venv
+KAFKA_DIR := build/kafka
 # The compiler that a caller names builds the extension too; otherwise setuptools asks the interpreter.
 CC_NAMED := $(if $(filter default undefined,$(origin CC)),,$(firstword $(CC)))
 UV := $(shell command -v uv 2>/dev/null)
@@ -34,7 +35,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint model race fuzz perf faults ambiguous scenarios requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults ambiguous scenarios kafka requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -112,6 +113,19 @@ scenarios: venv ## defence on a live engine, then quoting quality on seeded flow
 	$(call campaign,tests/scenarios/__main__.py)
 	$(VENV_PYTHON) -m pytest -q -m live tests/scenarios
 	exec $(VENV_PYTHON) -m tests.scenarios $(if $(SEED),--seed '$(SEED)') $(ARGS)
+
+kafka: venv ## fills through a real Apache Kafka that is killed meanwhile (needs mvn and a JDK, 17 or newer)
+	@missing=
+	command -v mvn >/dev/null || missing="$$missing maven"
+	command -v java >/dev/null || missing="$$missing openjdk-17-jre-headless"
+	if [ -n "$$missing" ]; then
+	    echo "corequote: kafka skipped, nothing was run: apt-get install$$missing"
+	    exit 0
+	fi
+	mkdir -p $(KAFKA_DIR)
+	test $(KAFKA_DIR)/classpath.txt -nt tests/kafka/pom.xml || mvn -q -B -f tests/kafka/pom.xml \
+	    dependency:build-classpath -DincludeScope=runtime -Dmdep.outputFile='$(CURDIR)/$(KAFKA_DIR)/classpath.txt'
+	COREQUOTE_KAFKA_CLASSPATH=$$(cat $(KAFKA_DIR)/classpath.txt) exec $(VENV_PYTHON) -m pytest tests/kafka $(ARGS)
 
 requirements: ## pin the libraries of pyproject.toml anew, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@test -n "$(UV)" || { echo "corequote: pinning needs uv on PATH" >&2; exit 1; }

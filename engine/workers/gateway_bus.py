@@ -106,6 +106,8 @@ class EventFeed:
         if batch.resync:
             _log.info("event_bus_resync", reason=batch.resync, steady=batch.steady)
             await self._resync()
+        if batch.steady and not self._trades.bus_steady:
+            _log.info("event_bus_steady")
         self._trades.bus_steady = batch.steady
         self._context.counts.bus_events += batch.messages
         for event in batch.events:

@@ -211,8 +211,10 @@ class MarketFunds:
         and the operators' money, which has no such rows."""
         for _ in range(_TRIES):
             cursor = await self._trades.newest(market)
+            fills = market.fills
             cash_cents = await self.ledger_cents(market)
-            if await self._trades.newest(market) == cursor:
+            # a fill booked meanwhile, by whoever told it, may be in neither figure: read again
+            if await self._trades.newest(market) == cursor and market.fills == fills:
                 outside_cents = self._flows.of(market).outside_cents
                 market.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
                 self.note_baseline(market)

@@ -224,6 +224,11 @@ class GatewayMarket:
     # -- account row
 
     @property
+    def fills(self) -> int:
+        """Legs booked since the market's first start."""
+        return int(self._account.fills)
+
+    @property
     def funded(self) -> bool:
         return bool(self._account.funded)
 
