@@ -41,7 +41,7 @@ from perf.feeding import cores, wait_until
 from perf.windows import Contender, Report, Samples, interleave, machine, show
 
 ROWS: Final = 20_000
-BATCH: Final = 100
+BATCH: Final = 200  # the writer's own are as large as what is due, at most 512
 STATES: Final = 10 * BATCH
 MARKET: Final = "MKT-A"
 KEY: Final = redis_rows.state_key(MARKET)

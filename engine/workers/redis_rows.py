@@ -95,9 +95,20 @@ def processed_key(market_id: str) -> bytes:
 REPLACE_COUNT_KEY: Final = b"ratelimit:AMM_SYSTEM_001:replace"
 
 
-def _flat(names: tuple[bytes, ...], values: Sequence[bytes]) -> Fields:
+def _blank(names: Fields) -> list[bytes]:
+    """The hash with no values yet."""
     flat = [b""] * (2 * len(names))
     flat[::2] = names
+    return flat
+
+
+_INVENTORY_BLANK: Final = _blank(INVENTORY_FIELDS)
+_STATE_BLANK: Final = _blank(STATE_FIELDS)
+_ENGINE_BLANK: Final = _blank(ENGINE_FIELDS)
+
+
+def _filled(blank: list[bytes], values: Sequence[bytes]) -> Fields:
+    flat = blank.copy()
     flat[1::2] = values  # ValueError unless there are as many as names
     return tuple(flat)
 
@@ -119,7 +130,7 @@ def inventory_fields(state: Any, row_unix_ns: int) -> Fields | None:
         state.cash_cents,
         max(state.updated_at_ms, row_unix_ns // _NS_PER_MS),
     )
-    return _flat(INVENTORY_FIELDS, numbers.split())
+    return _filled(_INVENTORY_BLANK, numbers.split())
 
 
 def state_fields(state: Any) -> Fields | None:
@@ -138,7 +149,7 @@ def state_fields(state: Any) -> Fields | None:
     )
     kill_switch = b"ON" if state.kill_switch else b"OFF"
     values = (_PHASES[state.phase], *numbers.split(), kill_switch, _DEFENSES[state.defense])
-    return _flat(STATE_FIELDS, values)
+    return _filled(_STATE_BLANK, values)
 
 
 def engine_fields(state: Any, account: Any) -> Fields | None:
@@ -163,7 +174,7 @@ def engine_fields(state: Any, account: Any) -> Fields | None:
     causes = ",".join(facts.cause_names(state.kill_causes)).encode()
     log = facts.phase_log_json(state)
     values = (started, assets, day, flows, posterior, cursor, causes, log, config, inventory)
-    return _flat(ENGINE_FIELDS, values)
+    return _filled(_ENGINE_BLANK, values)
 
 
 def live_order(order: Any) -> tuple[bytes, bytes] | None:
