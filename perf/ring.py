@@ -45,8 +45,9 @@ MASK: Final = SLOTS - 1
 PARTS: Final = 16
 CHECK_EVERY: Final = 1024  # messages between two looks at how far the receiver is
 AHEAD_MAX: Final = SLOTS // 2
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 10.0
 TOKEN: Final = 7
+LEAD_NS: Final = 20_000_000  # before the first paced message: the receiver begins to look
 SLEEP_ABOVE_NS: Final = 100_000
 
 HOPS: Final = 100_000
@@ -118,6 +119,18 @@ class Channel(ABC):
             progress[0] = first + step
         return parts([*marks, now()], count)
 
+    def send_paced(self) -> None:
+        """Sends ``hops`` times, one per interval, each the time at which it is sent or was due."""
+        send, interval = self.sender(), self.interval_ns
+        due = now() + LEAD_NS
+        for _ in range(self.hops):
+            due += interval
+            late = due + interval
+            while (at := now()) < due:
+                if due - at > SLEEP_ABOVE_NS:
+                    time.sleep(0)  # a thread that sends for us needs the interpreter
+            send(at if at < late else due)
+
     def receive_paced(self, count: int) -> Samples:
         """Receives numbers that are times, each as soon as it is there: how old each was then."""
         receive = self.receiver()
@@ -132,6 +145,11 @@ class Channel(ABC):
 def parts(marks: list[int], count: int) -> Samples:
     """ns per message between marks that are ``count // PARTS`` messages apart."""
     return np.diff(np.array(marks, dtype=np.float64)) / (count // PARTS)
+
+
+def words_of(payload: Any) -> memoryview:
+    """The words of a payload in C memory, as Python reads and writes them fastest."""
+    return memoryview(ffi.buffer(payload)).cast("B").cast("Q")
 
 
 class ArenaChannel(Channel):
@@ -183,8 +201,8 @@ class OurRing(ArenaChannel):
         return receive
 
     def send_all(self, count: int) -> None:
-        write, event = lib.broadcast_write, ffi.new("uint64_t[]", WORDS)
-        writer = self.writer(event, 1)
+        write, payload = lib.broadcast_write, ffi.new("uint64_t[]", WORDS)
+        writer, event = self.writer(payload, 1), words_of(payload)
         for first in range(0, count, CHECK_EVERY):
             self.wait_for_room(first, CHECK_EVERY)
             for number in range(first, first + CHECK_EVERY):
@@ -192,8 +210,8 @@ class OurRing(ArenaChannel):
                 write(writer)
 
     def receive_all(self, count: int) -> Samples:
-        read, progress, event = lib.broadcast_next, self.progress, ffi.new("uint64_t[]", WORDS)
-        reader = self.reader(event, 1)
+        read, progress, payload = lib.broadcast_next, self.progress, ffi.new("uint64_t[]", WORDS)
+        reader, event = self.reader(payload, 1), words_of(payload)
         marks = []
         for first in range(0, count, CHECK_EVERY):
             if first % (count // PARTS) == 0:
@@ -205,9 +223,21 @@ class OurRing(ArenaChannel):
             progress[0] = first + CHECK_EVERY
         return parts([*marks, now()], count)
 
+    def send_paced(self) -> None:
+        write, payload, interval = lib.broadcast_write, ffi.new("uint64_t[]", WORDS), self.interval_ns
+        writer, event = self.writer(payload, 1), words_of(payload)
+        due = now() + LEAD_NS
+        for _ in range(self.hops):
+            due += interval
+            late = due + interval
+            while (at := now()) < due:
+                pass
+            event[0] = at if at < late else due
+            write(writer)
+
     def receive_paced(self, count: int) -> Samples:
-        read, event = lib.broadcast_next, ffi.new("uint64_t[]", WORDS)
-        reader = self.reader(event, 1)
+        read, payload = lib.broadcast_next, ffi.new("uint64_t[]", WORDS)
+        reader, event = self.reader(payload, 1), words_of(payload)
         samples = np.empty(count)
         for i in range(count):
             while not read(reader):
@@ -351,6 +381,7 @@ class YieldingRing(OurRing):
     """The receiver gives its core away between two looks."""
 
     who = "corequote, receiver yields"
+    send_paced = Channel.send_paced
     receive_paced = Channel.receive_paced
 
     def receiver(self) -> Callable[[], int]:
@@ -368,6 +399,7 @@ class ParkedRing(OurRing):
     """The receiver sleeps on its bell, which the sender rings after each event."""
 
     who = "corequote, receiver parked"
+    send_paced = Channel.send_paced
     receive_paced = Channel.receive_paced
     interval_ns = 200_000
     hops = 1_000
@@ -419,25 +451,40 @@ class Iceoryx(Channel):
         service = builder.subscriber_max_buffer_size(1024).enable_safe_overflow(False).open_or_create()
         return node, service
 
-    def sender(self) -> Callable[[int], object]:
+    def _publisher(self) -> Any:
+        """Once somebody subscribes."""
         import iceoryx2
 
-        node, service = self._service()
+        self._kept, service = self._service()  # a node that is dropped takes its ports along
         strategy = iceoryx2.BackpressureStrategy.RetryUntilDelivered
         publisher = service.publisher_builder().backpressure_strategy(strategy).create()
-        payload = _Payload()
-        words = payload.words
         deadline = time.monotonic() + DEADLINE_S
         while service.dynamic_config.number_of_subscribers == 0:
             assert time.monotonic() < deadline, "no subscriber came"
         publisher.update_connections()
+        return publisher
+
+    def sender(self) -> Callable[[int], object]:
+        loan, payload = self._publisher().loan_uninit, _Payload()
+        words = payload.words
 
         def send(number: int) -> None:
             words[0] = number
-            publisher.loan_uninit().write_payload(payload).send()
+            loan().write_payload(payload).send()
 
-        self._kept = node  # a node that is dropped takes its ports along
         return send
+
+    def send_paced(self) -> None:
+        loan, payload, interval = self._publisher().loan_uninit, _Payload(), self.interval_ns
+        words = payload.words
+        due = now() + LEAD_NS
+        for _ in range(self.hops):
+            due += interval
+            late = due + interval
+            while (at := now()) < due:
+                pass
+            words[0] = at if at < late else due
+            loan().write_payload(payload).send()
 
     def receiver(self) -> Callable[[], int]:
         node, service = self._service()
@@ -527,10 +574,10 @@ class Queue(Channel):
 
 @contextmanager
 def receiving() -> Iterator[None]:
-    """On the first core, and not for ever: a message that never comes is an error after ``DEADLINE_S``."""
+    """On the first core, and not for ever: TimeoutError when the window lasts longer than ``DEADLINE_S``."""
 
     def late(_number: int, _frame: object) -> None:
-        raise AssertionError(f"no message within {DEADLINE_S} s")
+        raise TimeoutError(f"a window did not end within {DEADLINE_S} s")
 
     allowed = os.sched_getaffinity(0)
     before = signal.signal(signal.SIGALRM, late)
@@ -567,36 +614,31 @@ def reap(child: int) -> None:
     assert os.waitstatus_to_exitcode(status) == 0, "the other process failed"
 
 
+def window(channel: Channel, send: Callable[[], None], receive: Callable[[], Samples]) -> Samples:
+    """What is received here of what a child sends. TimeoutError when they do not come to an end."""
+    child = in_child(channel, send)
+    try:
+        with receiving():
+            samples = receive()
+    except TimeoutError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    reap(child)
+    return samples
+
+
 def throughput(make: Callable[[], Channel]) -> Samples:
     """One run of messages, as fast as they go."""
     channel = make()
-    child = in_child(channel, lambda: channel.send_all(channel.messages))
-    with receiving():
-        samples = channel.receive_all(channel.messages)
-    reap(child)
-    return samples
+    count = channel.messages
+    return window(channel, lambda: channel.send_all(count), lambda: channel.receive_all(count))
 
 
 def latency(make: Callable[[], Channel]) -> Samples:
     """One-way times of messages that are sent at a fixed pace."""
     channel = make()
-
-    def send_paced() -> None:
-        send = channel.sender()
-        interval = channel.interval_ns
-        due = now() + 20_000_000
-        for _ in range(channel.hops):
-            due += interval
-            while (at := now()) < due:
-                if due - at > SLEEP_ABOVE_NS:
-                    time.sleep(0)  # a thread that sends for us needs the interpreter
-            send(at if at - due < interval else due)
-
-    child = in_child(channel, send_paced)
-    with receiving():
-        samples = channel.receive_paced(channel.hops)
-    reap(child)
-    return samples
+    return window(channel, channel.send_paced, lambda: channel.receive_paced(channel.hops))
 
 
 def compiled(folder: Path) -> Path:
@@ -611,7 +653,11 @@ def compiled(folder: Path) -> Path:
 
 def in_c(program: Path, kind: str, count: int) -> Samples:
     command = [str(program), kind, str(count), *(str(core) for core in cores())]
-    return np.frombuffer(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    try:
+        run = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_S)
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(str(error)) from None
+    return np.frombuffer(run.stdout)
 
 
 LINE: Final = "floor: one cache line between two threads, in C"

@@ -4,8 +4,9 @@ Contenders take turns, one window each per round, so that all of them meet the s
 contender is the *floor*: work whose cost never changes. A round is discarded when its floor was more
 than ``FLOOR_SLACK`` times the fastest floor of the run, when this process and its children were
 preempted more than ``SWITCHES_PER_S_MAX`` times a second in it, or when the hypervisor took time from
-the machine; it is run again, up to ``ROUND_TRIES_MAX`` rounds. A contender's row is its best kept
-window: the one with the lowest p50.
+the machine, and when a window raised TimeoutError, because the machine did not let it end; it is run again,
+up to ``ROUND_TRIES_MAX`` rounds, of which ``ROUNDS_LOST_MAX`` may be lost to a timeout. A contender's row is
+its best kept window: the one with the lowest p50.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ FLOOR_SLACK: Final = 1.15
 SWITCHES_PER_S_MAX: Final = 20.0
 ROUND_TRIES_MAX: Final = 40
 RUN_S_MAX: Final = 90.0
+ROUNDS_LOST_MAX: Final = 5
 
 Samples = npt.NDArray[np.float64]
 """Cost of one item, one entry per timed chunk of items."""
@@ -104,12 +106,20 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
     """Rows in the order of ``contenders`` from ``rounds`` kept rounds, and how many rounds were discarded.
 
     When the machine never grows quiet enough, the rows come from the quietest ``rounds`` of all that ran.
+    Raises TimeoutError when more than ``ROUNDS_LOST_MAX`` rounds did.
     """
+    lost = 0
     ran: list[tuple[float, tuple[int, float], list[Row]]] = []
     deadline = time.monotonic() + RUN_S_MAX
     for _ in range(ROUND_TRIES_MAX):
         before = Weather.now()
-        rows = [_row(contender.who, contender.window()) for contender in contenders]
+        try:
+            rows = [_row(contender.who, contender.window()) for contender in contenders]
+        except TimeoutError:
+            lost += 1
+            if lost > ROUNDS_LOST_MAX:
+                raise
+            continue
         ran.append((rows[0].p50, Weather.now().since(before), rows))
         fastest = min(floor for floor, _, _ in ran)
         kept = [
@@ -122,7 +132,7 @@ def interleave(contenders: Sequence[Contender], *, rounds: int = 5) -> tuple[lis
     if len(kept) < rounds:
         kept = sorted(ran, key=lambda entry: entry[:2])[:rounds]
     windows = [[rows[i] for _, _, rows in kept] for i in range(len(contenders))]
-    return [_best(rows) for rows in windows], len(ran) - len(kept)
+    return [_best(rows) for rows in windows], lost + len(ran) - len(kept)
 
 
 def _best(rows: list[Row]) -> Row:
