@@ -173,6 +173,7 @@ class QuoterState(Struct, frozen=True, kw_only=True):
     market_status: MarketStatus
     book_valid: int
     recovering: int
+    stopped: int
     anchor: float
     micro: float
     posterior: float

@@ -13,7 +13,7 @@ import psutil
 
 from engine import admin_client, rundir
 from engine.arena import Arena
-from engine.events import Lifecycle
+from engine.events import Lifecycle, ProcessState
 from engine.snapshot import QuoterState, market_view, take
 from tests.integration.gateway_rig import Exchange
 from tests.integration.participants import Account
@@ -109,8 +109,12 @@ class LiveEngine:
 
     def call(self, path: str, **wish: Any) -> admin_client.AdminAnswer:
         """POST of the admin API, once the control process listens."""
-        until((self.run_dir / "admin.sock").exists, "the admin socket", deadline_s=DEADLINE_S)
+        until(self._control_runs, "the control process", deadline_s=DEADLINE_S)
         return admin_client.call(self.run_dir, "POST", path, {"reason": "a test", **wish})
+
+    def _control_runs(self) -> bool:
+        views = take(self.arena).processes
+        return any(view.name == "control" and view.state is ProcessState.RUNNING for view in views)
 
     def corequote(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

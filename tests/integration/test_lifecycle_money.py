@@ -103,7 +103,7 @@ def test_a_deposit_without_an_answer_is_found_and_not_repeated(rig: GatewayRig, 
 def test_a_gateway_that_dies_between_the_money_and_its_book(
     rig: GatewayRig, exchange: Exchange, kind: str
 ) -> None:
-    """kill -9 while the answer is lost: the successor books what happened, and answers the command with it."""
+    """kill -9 while the answer is lost: the successor books what happened, and the command ends well."""
     process = rig.start_gateway()
     operator = Operator(rig)
     fund = kind == "fund"
