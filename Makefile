@@ -35,7 +35,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint model race fuzz perf faults ambiguous scenarios kafka requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults ambiguous interleavings scenarios kafka requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -108,6 +108,9 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 ambiguous: venv ## 10,000 requests without an intelligible answer, explained by both journals (COUNT= SEED=)
 	$(call campaign,tests/faults/ambiguous.py)
 	exec $(VENV_PYTHON) -m tests.faults.ambiguous $(if $(COUNT),--count '$(COUNT)') $(if $(SEED),--seed '$(SEED)')
+
+interleavings: venv ## 20,000 random orders of fills, replies, supply, reconciliation, restart (COUNT= FIRST=)
+	exec $(VENV_PYTHON) -m tests.property.interleavings $(if $(COUNT),--seeds '$(COUNT)') $(if $(FIRST),--first '$(FIRST)')
 
 scenarios: venv ## defence on a live engine, then quoting quality on seeded flows; 15 min (SEED= ARGS='--resume --rivals --sweep --docs')
 	$(call campaign,tests/scenarios/__main__.py)
