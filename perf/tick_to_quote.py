@@ -7,8 +7,9 @@
 
 A regression here is time in which the market is quoted at an old price. The venue notes the time before it
 hands a frame to its socket, the quoter after its pass; both read the same monotonic clock. In hand, each
-message is timed by itself: the floor of that row is an empty timing. The floor of the socket rows is a
-blocking reader in Python that does nothing with what it is sent.
+message is timed by itself: the floor of that row is an empty timing. The floors of the socket rows are a
+blocking reader in Python that does nothing with what it is sent, and the WebSocket library calling one that
+does nothing.
 
 Every window must end in the right book, with every message decided upon.
 """
@@ -31,7 +32,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 import uvloop
-from picows import WSMsgType, WSTransport, ws_connect
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from engine._native import ffi, lib
 from engine.config.sections import Wait
@@ -57,6 +58,7 @@ SENT_MESSAGES: Final = 600
 SEND_EVERY_NS: Final = 700_000
 NS_PER_S: Final = 1_000_000_000
 SPIN_COUNT: Final = 200  # of a parked quoter, before it sleeps
+LOOK_EVERY: Final = 64  # passes between two looks at the deadline
 
 DELTAS: Final = stream(IN_HAND_MESSAGES)
 FRAMES: Final = delta_frames(DELTAS)
@@ -66,6 +68,7 @@ YIELDING: Final = "corequote, socket to quote, quoter yields"
 PARKED: Final = "corequote, socket to quote, both parked"
 WAITING: Final[dict[str, Wait]] = {SPINNING: "spin", YIELDING: "yield", PARKED: "park"}
 FLOOR: Final = "floor: blocking read of a TCP socket"
+FRAME_FLOOR: Final = "floor: WebSocket frame to callback"
 
 
 class Quoter:
@@ -180,22 +183,27 @@ def through_socket(*, wait: Wait, near: int, far: int) -> Samples:
     ingest = fork(partial(ingest_process, market, venue.url), cpu=near)
     last = FIRST_SEQUENCE + SENT_MESSAGES
     decided = np.zeros(last + 1, dtype=np.int64)
-    native, row = quoter.native, quoter.row
+    native, row, worker, quote_pass = quoter.native, quoter.row, quoter.worker, lib.quote_pass
     os.sched_setaffinity(0, {far})
     gc.disable()
     try:
-        deadline = time.monotonic_ns() + int(DEADLINE_S * 1e9)
-        while native.venue_sequence < last:
-            seen = lib.bell_value(row)
-            count = quoter.decide(START_UNIX_MS)
-            now = time.monotonic_ns()
-            if count:
-                decided[native.venue_sequence] = now
+        deadline = time.monotonic() + DEADLINE_S
+        passes = 0
+        while True:
+            seen = lib.bell_value(row) if wait == "park" else 0
+            if quote_pass(worker, START_UNIX_MS):
+                now = time.monotonic_ns()
+                sequence = native.venue_sequence
+                decided[sequence] = now
+                native.news = 0
+                if sequence == last:
+                    break
             elif wait == "yield":
                 os.sched_yield()
             elif wait == "park":
                 lib.bell_wait(row, seen, SPIN_COUNT, 50_000_000)
-            if now > deadline:
+            passes += 1
+            if passes % LOOK_EVERY == 0 and time.monotonic() > deadline:
                 raise TimeoutError(f"not within {DEADLINE_S} s: frame {last}")
     finally:
         gc.enable()
@@ -244,6 +252,42 @@ def blocking_reader(*, near: int) -> Samples:
     return np.array(costs, dtype=np.float64)
 
 
+class FrameTimes(WSListener):
+    """Notes when the WebSocket library calls, and does nothing with what it was called for."""
+
+    def __init__(self, times: SendTimes) -> None:
+        self._by_sequence = times.by_sequence
+        self._sequence = FIRST_SEQUENCE
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002 - picows' signature
+        self._by_sequence[self._sequence] = time.monotonic_ns()
+        self._sequence += 1
+
+
+def frames_not_looked_at(*, near: int) -> Samples:
+    """The floor of a WebSocket: frames to a callback in ingest's place that only reads the clock."""
+    sent, called = SendTimes(), SendTimes()
+    venue = Venue(paced(sent), cpu=near)
+    last = FIRST_SEQUENCE + SENT_MESSAGES
+
+    async def run() -> None:
+        transport, _ = await ws_connect(lambda: FrameTimes(called), venue.url)
+        transport.send(WSMsgType.TEXT, b"ready")
+        await transport.wait_disconnected()
+
+    reader = fork(lambda: uvloop.run(run()), cpu=near)
+    deadline = time.monotonic() + DEADLINE_S
+    try:
+        while called.by_sequence[last] == 0:
+            time.sleep(0.01)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {DEADLINE_S} s: frame {last}")
+    finally:
+        end(reader)
+        venue.close()
+    return (called.by_sequence - sent.by_sequence)[FIRST_SEQUENCE + 1 :].astype(np.float64)
+
+
 def measure() -> Report:
     """Run everything once."""
     near, far = cores()
@@ -258,6 +302,7 @@ def measure() -> Report:
                 Contender(who="floor: empty timing", window=empty_timing),
                 Contender(who=IN_HAND, window=in_hand),
                 Contender(who=FLOOR, window=partial(blocking_reader, near=near)),
+                Contender(who=FRAME_FLOOR, window=partial(frames_not_looked_at, near=near)),
                 *(
                     Contender(who=who, window=partial(through_socket, wait=wait, near=near, far=far))
                     for who, wait in WAITING.items()
@@ -277,6 +322,7 @@ def measure() -> Report:
             "socket_p50_us": by_who[SPINNING].p50 / 1_000,
             "socket_parked_p50_us": by_who[PARKED].p50 / 1_000,
             "socket_floor_p50_us": by_who[FLOOR].p50 / 1_000,
+            "websocket_floor_p50_us": by_who[FRAME_FLOOR].p50 / 1_000,
         },
         discarded=discarded,
         machine=machine(),
