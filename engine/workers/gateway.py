@@ -184,7 +184,11 @@ class Gateway:
     async def _admit(self, market: GatewayMarket) -> None:
         await self._read_position(market)
         market.admit()
-        self._context.reports_of(market).cash(market)
+        reports = self._context.reports_of(market)
+        if market.resolved_pairs:  # absolute: two pairs alone would pass for a tolerable drift
+            reports.supplied(market, pairs=market.resolved_pairs, intent=0, worker_epoch=0)
+            market.resolved_pairs = 0
+        reports.cash(market)
 
     async def _read_position(self, market: GatewayMarket) -> None:
         delay_s = _RETRY_S_MIN

@@ -127,6 +127,8 @@ class MarketFunds:
                 raise StartRefusedError(refused.code, f"{pending.kind}: {refused.message}")
             await self._cash_from_ledger(market)
             self._clear_pending(market)
+            if refused is None:
+                market.resolved_pairs = pending.quantity if pending.kind == "mint" else -pending.quantity
         elif not market.funded:
             if market.status in GONE:
                 raise StartRefusedError(venue.MARKET_NOT_ACTIVE, f"market is {market.status.name}")

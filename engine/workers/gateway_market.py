@@ -169,6 +169,7 @@ class GatewayMarket:
         self.reconciled_mono_ns = 0  # when the venue's word on shares was last taken
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
         self.supplies = 0  # mints and burns booked
+        self.resolved_pairs = 0  # of a predecessor's mint or burn, for the quoter to be told of once
         self.pairs_under_way = 0  # of a mint (> 0) or burn (< 0) that the venue may have carried out
         self.flows_cents = 0  # operators' deposits less withdrawals
         self.start_failure: StartFailure | None = None
@@ -342,6 +343,7 @@ class GatewayMarket:
             # is sold on a wrong figure, until the next sync brings the venue's.
             _log.error("position_drift", market=self.market_id, trade=trade_id, stock=str(self.stock))
             self.position_known = False
+            self.reconcile_due = True
         if self.position_known:
             self.stock = apply_trade(
                 self.stock,

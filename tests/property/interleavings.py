@@ -129,7 +129,7 @@ class World:
             if leg in self.applied:
                 continue
             self.applied.add(leg)
-            terms = {
+            terms: dict[str, Any] = {
                 "scenario": Scenario[trade.scenario],
                 "price_cents": trade.price_cents,
                 "quantity": trade.quantity,
@@ -194,7 +194,7 @@ class World:
 
     def gateway_dies(self) -> None:
         """kill -9: cash and cursor are in the row, the key of a mint on disk, everything else is gone."""
-        cursor = self.gateway.cursor
+        cursor, done = self.gateway.cursor, False
         self.gateway = self._new_gateway()
         self.applied = AppliedTrades()
         ids = [trade.trade_id for trade in self.venue.trades]
@@ -211,6 +211,8 @@ class World:
                 self.gateway.set_cash(cents, cursor=self.gateway.cursor, funded=True)
         self.poll_all()
         self._take_position()
+        if done:
+            self.records.append(("STOCK", self.gateway.stock))
 
     def new_quoter(self) -> None:
         """A successor knows nothing, and hears only what is told from now on."""
@@ -264,6 +266,8 @@ class World:
         while self.lost_reply is not None:
             self.supply()
         self.poll_all()
+        if not self.gateway.position_known:  # it saw shares sold before the mint they came from was answered
+            self._take_position()
         self._judge("gateway", self.gateway.stock)
         self.rng = random.Random(0)
         self._take_position()
