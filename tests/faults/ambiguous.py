@@ -9,6 +9,8 @@ delays them beyond the deadline and answers 5xx or nonsense, before and after. A
 two orders, every fill was told once, shares and cash equal the exchange's ledger to the cent, and every
 effect in the exchange's journal is explained by a line of the intent journal (``tests/faults/history.py``).
 
+Before it, a short run with the controls' defaults, on one market, shows the pause that those faults deserve.
+
 The last line is ``ambiguous outcomes N, double orders 0, lost fills 0, unexplained effects 0``; exit code 1
 when any of them is not so, or fewer than N outcomes were ambiguous.
 """
@@ -42,6 +44,7 @@ LIVE_MAX = 16  # of one market
 TAKER_EVERY = 40  # passes
 LOOK_EVERY_S = 2.0
 QUIET_S_MAX = 120.0
+PAUSE_S_MAX = 60.0
 USER_ID = "00000000-0000-4000-a000-000000000001"
 
 ACTIONS: dict[str, dict[str, Any]] = {
@@ -303,6 +306,36 @@ class Campaign:
         return 0 if fired >= self._count and not double and not lost and not problems else 1
 
 
+def shows_pause(folder: Path, *, seed: int) -> bool:
+    """The same faults on one market with the controls' defaults: it is paused, emptied, and released."""
+    (folder / "exchange").mkdir(parents=True)
+    (folder / "run").mkdir()
+    exchange = Exchange(folder / "exchange", markets=MARKETS[:1], faults=True)
+    rig = GatewayRig(folder / "run", exchange.url, markets=MARKETS[:1], request_timeout_ms=DEADLINE_MS)
+    try:
+        rig.start_gateway()
+        operator = exchange.operator()
+        operator.put("admin/faults", rules(seed))
+        script = Script(rig.quoters[0], random.Random(seed))
+        pauses: list[dict[str, Any]] = []
+        end = time.monotonic() + PAUSE_S_MAX
+        while not pauses and time.monotonic() < end:
+            script.step()
+            time.sleep(0.02)
+            pauses = [line for line in rig.logged("gateway", "alert") if line["alert"] == "CONTROL_PAUSE"]
+        if not pauses:
+            print(f"ambiguous: no pause within {PAUSE_S_MAX:g} s of faults with the defaults")
+            return False
+        operator.put("admin/faults", {"seed": 0, "rules": []})
+        until(lambda: not exchange.live(MARKETS[0]), "paused: nothing live", deadline_s=QUIET_S_MAX)
+        until(lambda: not rig.arena.killed(0), "the pause ends by itself", deadline_s=QUIET_S_MAX)
+        print(f"with the defaults: paused by {pauses[0]['control']!r}, nothing left live, released")
+        return True
+    finally:
+        rig.close()
+        exchange.end()
+
+
 def _own_sides(trade: dict[str, Any]) -> list[int]:
     """Book sides of the market maker in a trade: 0 buyer, 1 seller; none in the rows of mint and burn."""
     parties = (trade["buy_user_id"], trade["sell_user_id"])
@@ -324,7 +357,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     campaign = Campaign(folder, count=options.count, seed=seed)
     code = 1
     try:
-        code = campaign.run()
+        paused = shows_pause(folder / "defaults", seed=seed)
+        code = campaign.run() if paused else 1
     finally:
         campaign.close()
         if code == 0:
