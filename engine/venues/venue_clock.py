@@ -84,6 +84,8 @@ class VenueClock:
         self.proven_ms = narrowed(self._older, self._newer).proven_ms
 
     def _of_date(self, date: bytes) -> int | None:
+        if not date:
+            return None
         if date != self._date:
             try:
                 self._date_unix_ns = int(parsedate_to_datetime(date.decode()).timestamp()) * _NS_PER_S

@@ -30,6 +30,8 @@ PATIENT = {
     "refused_percent": 100,
     "executed_shares_max": 100_000_000,
     "side_fills_max": 100_000,
+    "order_quantity_max": 100_000,
+    "order_loss_max_cents": 100_000_000,
     "market_rate_per_s": 10_000,
     "market_rate_burst": 10_000,
 }

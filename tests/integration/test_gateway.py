@@ -43,7 +43,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, exchange: Exchange) -> Iterato
     made = GatewayRig(
         tmp_path_factory.mktemp("rig"),
         exchange.url,
-        risk={**PATIENT, "order_quantity_max": 100_000, "order_loss_max_cents": 100_000_000},
+        risk=PATIENT,
         quote={"position_limit": 25_000},
     )
     made.start_gateway()

@@ -234,6 +234,12 @@ def test_a_slow_or_unreadable_answer_proves_nothing_against_the_venue() -> None:
     assert clock.proven_ms == 0
 
 
+def test_an_answer_without_any_time_is_no_reading() -> None:
+    clock = VenueClock()
+    clock.seen(b"", b"", sent_unix_ns=1_750_000_000 * S, received_unix_ns=1_750_000_000 * S)
+    assert clock.proven_ms == 0
+
+
 def test_a_clock_that_was_set_right_is_believed() -> None:
     clock = VenueClock()
     start = 1_750_000_000 * S
