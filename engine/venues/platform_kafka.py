@@ -223,7 +223,8 @@ class EventThread:
     # -- health
 
     def _probe(self, consumer: Consumer) -> None:
-        """Asks the brokers for the end of a partition: silence is trouble, however calm the client."""
+        """Asks the brokers for the ends of our partitions: silence is trouble, however calm the client, and
+        so is a partition that somebody else reads."""
         now = time.monotonic()
         if now < self._probe_due:
             return
@@ -234,12 +235,16 @@ class EventThread:
         if not places:
             return
         try:
+            topics = consumer.list_topics(TRADE_EVENTS, timeout=_PROBE_TIMEOUT_S).topics
             for topic, partition in places:
                 consumer.get_watermark_offsets(
                     TopicPartition(topic, partition), timeout=_PROBE_TIMEOUT_S, cached=False
                 )
         except KafkaException as error:
             self._trouble(str(error))
+            return
+        if len(places) < len(topics[TRADE_EVENTS].partitions):
+            self._trouble("another member of the group holds partitions of ours")
             return
         if not self._steady:
             self._steady = True
