@@ -535,6 +535,8 @@ class Supervisor:
                 self._ring_quoters()
         # Before its first RUNNING a process may import, connect and load: that is not a stall.
         limit_ns = self._heartbeat_timeout_ns if child.announced else self._start_timeout_ns
+        if child.told_to_stop and state == lib.PROCESS_STOPPING:
+            limit_ns = self._stop_timeout_ns  # past its last beat it still closes and leaves the interpreter
         if child.silent_ns <= limit_ns:
             return 0
         silent_ms = child.silent_ns // _NS_PER_MS

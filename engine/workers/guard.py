@@ -90,7 +90,8 @@ class Watched:
             return
         heartbeat = int(lib.cell_load(cell(self._row, "heartbeat_mono_ns")))
         state = lib.cell_load(cell(self._row, "state"))
-        if heartbeat != self._heartbeat or state not in (lib.PROCESS_RUNNING, lib.PROCESS_STOPPING):
+        # one that stops in order is past its last beat before it has left; the supervisor has a deadline for that
+        if heartbeat != self._heartbeat or state != lib.PROCESS_RUNNING:
             self._heartbeat = heartbeat
             self._silent_ns = 0
             return
