@@ -90,7 +90,7 @@ class Watched:
             return
         heartbeat = int(lib.cell_load(cell(self._row, "heartbeat_mono_ns")))
         state = lib.cell_load(cell(self._row, "state"))
-        # one that stops in order is past its last beat before it has left; the supervisor has a deadline for that
+        # who stops in order is past its last beat before it has left: the supervisor has a deadline for that
         if heartbeat != self._heartbeat or state != lib.PROCESS_RUNNING:
             self._heartbeat = heartbeat
             self._silent_ns = 0
