@@ -72,7 +72,7 @@ def fresh_exchange(tmp_path: Path) -> Iterator[Exchange]:
 
 @pytest.fixture
 def fresh_rig(tmp_path: Path, fresh_exchange: Exchange) -> Iterator[GatewayRig]:
-    made = GatewayRig(tmp_path, fresh_exchange.url)
+    made = GatewayRig(tmp_path, fresh_exchange.url, risk=PATIENT)
     yield made
     made.close()
 
