@@ -334,7 +334,7 @@ def test_one_wrong_row_per_column_is_found(play: Play) -> None:
             "SELECT reference_id FROM ledger_entries "
             f"WHERE reference_type = 'AMM_MINT' AND market_id = '{MARKET}'"
         ),
-        "order": play.exchange.live(MARKET)[0]["id"],
+        "order": until(lambda: play.exchange.live(MARKET), "an order is live")[0]["id"],
     }
 
     async def differences(statement: str) -> list[str]:
