@@ -7,16 +7,24 @@ from pathlib import Path
 
 
 def write_durably(path: Path, payload: bytes) -> None:
-    """Replaces ``path`` (0600, by the process's umask) with ``payload`` on disk: fsync, rename, fsync of the
-    directory. After a crash the file is the old one or the new one, whole. Raises OSError."""
-    scratch = path.with_suffix(path.suffix + ".new")
-    with scratch.open("wb") as file:
+    """Replaces ``path`` (0600) with ``payload`` on disk: fsync, rename, fsync of the directory.
+
+    After a crash the file is the old one or the new one, whole. Several processes may replace the same file;
+    the last one stays. Raises OSError.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(payload)
         file.flush()
         os.fsync(file.fileno())
-    scratch.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    os.replace(draft, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """What was renamed or removed in ``directory`` stays so after a crash. Raises OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.config import MARKET_ID_PATTERN, ConfigError
+from engine.durable import sync_directory, write_durably
 
 _DIRECTORY: Final = "kills"
 _SUFFIX: Final = ".json"
@@ -47,14 +48,7 @@ def write(run_dir: Path, order: KillOrder) -> None:
     assert re.fullmatch(MARKET_ID_PATTERN, order.market_id)
     directory = run_dir / _DIRECTORY
     directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / f"{order.market_id}{_SUFFIX}"
-    draft = directory / f".{order.market_id}.{os.getpid()}"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(order))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-    _sync(directory)
+    write_durably(directory / f"{order.market_id}{_SUFFIX}", msgspec.json.encode(order))
 
 
 def remove(run_dir: Path, market_id: str) -> None:
@@ -64,15 +58,7 @@ def remove(run_dir: Path, market_id: str) -> None:
         os.unlink(directory / f"{market_id}{_SUFFIX}")
     except FileNotFoundError:
         return
-    _sync(directory)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync_directory(directory)
 
 
 def stamp(run_dir: Path) -> int:

@@ -16,77 +16,75 @@ import argparse
 import os
 import socket
 import time
-from typing import Any, Final
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Final
 
 import numpy as np
 import uvloop
+from msgspec import Struct
 from rich.console import Console
 
-from engine._native import ffi, lib
 from engine.arena import Arena
 from engine.demo import Demo, DemoOptions, make_plan
 from engine.events import ExecutionKind, OrderKind
 from engine.stage import PrivateDirectory, Stage, stop_on_signals
-from perf.windows import Report, Row, machine, show
+from engine.workers.ring_tap import RingTap
+from perf.windows import Report, Row, machine, row, show
 
 SECONDS: Final = 60.0
 MARKETS: Final = 3
-LOOK_S: Final = 0.005
 FLOOR_ROUNDS: Final = 20_000
 REACTIONS_MIN: Final = 20
 
 CAUSES: Final = ("fill to first cancel", "touch change or gate release to order")
 
 
-class Tap:
-    """One worker's order and execution ring, read without taking anything from them."""
+class Asked(Struct, frozen=True):
+    """What counts of an intent."""
 
-    def __init__(self, arena: Arena, worker: int) -> None:
-        self._rings = (arena.order_ring(worker), arena.execution_ring(worker))
-        self._cursors = [ffi.new("broadcast_cursor_t *") for _ in self._rings]
-        self._lost = ffi.new("int *")
-        self._batches = (ffi.new("order_record_t[]", 64), ffi.new("execution_record_t[]", 64))
-
-    def read(self) -> tuple[list[Any], list[Any]]:
-        """Copies of what came since the last look: orders, executions."""
-        found: tuple[list[Any], list[Any]] = ([], [])
-        for ring, cursor, batch, out in zip(self._rings, self._cursors, self._batches, found, strict=True):
-            while count := lib.message_tap(ring, lib.MESSAGE_RING_SLOTS, cursor, batch, 64, self._lost):
-                for i in range(count):
-                    copy = ffi.new(f"{ffi.typeof(batch[i]).cname} *")
-                    ffi.memmove(copy, ffi.addressof(batch[i]), ffi.sizeof(batch[i]))
-                    out.append(copy)
-        return found
+    market_slot: int
+    cancels: bool
+    decided_ns: int
+    trigger_ns: int
 
 
 class Matcher:
-    """Puts intents and the moments their bytes left together."""
+    """Puts one worker's intents and the moments their bytes left together, reading along in its rings."""
 
-    def __init__(self) -> None:
+    def __init__(self, arena: Arena, worker: int) -> None:
         self.decision_ns: list[int] = []
         self.reaction_ns: dict[str, list[int]] = {cause: [] for cause in CAUSES}
-        self._asked: dict[tuple[int, int], Any] = {}
+        self._orders = RingTap(arena.order_ring(worker), "order_record_t", 0)
+        self._executions = RingTap(arena.execution_ring(worker), "execution_record_t", 0)
+        self._asked: dict[tuple[int, int], Asked] = {}
         self._seen: set[tuple[int, int, bool]] = set()
 
-    def take(self, orders: list[Any], executions: list[Any]) -> None:
-        for order in orders:
-            self._asked[order.worker_epoch, order.intent] = order
-        for record in executions:
-            if record.sent_mono_ns and record.kind in (ExecutionKind.ACKED, ExecutionKind.CANCELLED):
-                order = self._asked.get((record.worker_epoch, record.intent))
-                if order is not None:
-                    self._sent(order, int(record.sent_mono_ns))
+    def look(self) -> None:
+        """Takes what came since the last look."""
+        while orders := self._orders.read():
+            for order in orders:
+                self._asked[order.worker_epoch, order.intent] = Asked(
+                    int(order.market_slot),
+                    order.kind in (OrderKind.CANCEL, OrderKind.BATCH_CANCEL),
+                    int(order.decided_mono_ns),
+                    int(order.trigger_mono_ns),
+                )
+        while executions := self._executions.read():
+            for record in executions:
+                if record.sent_mono_ns and record.kind in (ExecutionKind.ACKED, ExecutionKind.CANCELLED):
+                    asked = self._asked.get((record.worker_epoch, record.intent))
+                    if asked is not None:
+                        self._sent(asked, int(record.sent_mono_ns))
 
-    def _sent(self, order: Any, sent_ns: int) -> None:
-        cancels = order.kind in (OrderKind.CANCEL, OrderKind.BATCH_CANCEL)
-        if not cancels:
-            self.decision_ns.append(sent_ns - int(order.decided_mono_ns))
-        trigger = int(order.trigger_mono_ns)
-        key = (order.market_slot, trigger, cancels)
-        if not trigger or key in self._seen:
+    def _sent(self, asked: Asked, sent_ns: int) -> None:
+        if not asked.cancels:
+            self.decision_ns.append(sent_ns - asked.decided_ns)
+        key = (asked.market_slot, asked.trigger_ns, asked.cancels)
+        if not asked.trigger_ns or key in self._seen:
             return
         self._seen.add(key)
-        self.reaction_ns[CAUSES[0] if cancels else CAUSES[1]].append(sent_ns - trigger)
+        self.reaction_ns[CAUSES[0] if asked.cancels else CAUSES[1]].append(sent_ns - asked.trigger_ns)
 
 
 def wake_up_ns() -> list[float]:
@@ -110,33 +108,18 @@ def wake_up_ns() -> list[float]:
     return samples
 
 
-def row(who: str, samples: list[Any]) -> Row:
-    """Microseconds."""
-    values = np.asarray(samples, dtype=np.float64) / 1e3
-    p50, p90, p99, p999 = (float(value) for value in np.percentile(values, (50, 90, 99, 99.9)))
-    return Row(
-        who=who,
-        p50=p50,
-        p90=p90,
-        p99=p99,
-        p999=p999,
-        max=float(values.max()),
-        throughput=len(values) / SECONDS,
-    )
-
-
-async def _watch(matcher: Matcher, seconds: float) -> None:
+async def _watch(seconds: float) -> list[Matcher]:
+    matchers: list[Matcher] = []
     directory = PrivateDirectory(None)
 
     async def play(demo: Demo) -> None:
-        arena = demo.stage.arena
-        taps = [Tap(arena, worker) for worker in demo.sampler.workers]
+        matchers.extend(Matcher(demo.stage.arena, worker) for worker in demo.sampler.workers)
         end = time.monotonic() + seconds
 
         def look() -> None:
             demo.sampler.look()
-            for tap in taps:
-                matcher.take(*tap.read())
+            for matcher in matchers:
+                matcher.look()
 
         await demo.stage.until(
             lambda: time.monotonic() >= end, what="the end", timeout_s=float("inf"), watch=look
@@ -148,32 +131,39 @@ async def _watch(matcher: Matcher, seconds: float) -> None:
             await Demo(plan, stage, Console(quiet=True), live=False, play=play).run()
     finally:
         directory.release(remove=True)
+    return matchers
 
 
 def measure(seconds: float = SECONDS) -> Report:
     """Runs the engine and returns the figures, in microseconds."""
-    floor = wake_up_ns()
-    matcher = Matcher()
-    uvloop.run(_watch(matcher, seconds))
-    reactions = [sample for samples in matcher.reaction_ns.values() for sample in samples]
-    rows = [
-        row("floor: wake-up through a socket", floor),
-        row("decision to socket write", matcher.decision_ns),
-    ]
-    rows += [row(cause, samples) for cause, samples in matcher.reaction_ns.items() if samples]
-    enough = len(reactions) >= REACTIONS_MIN
+    floor_ns = wake_up_ns()
+    matchers = uvloop.run(_watch(seconds))
+    decisions_ns = [sample for matcher in matchers for sample in matcher.decision_ns]
+    caused_ns = {cause: [s for matcher in matchers for s in matcher.reaction_ns[cause]] for cause in CAUSES}
+    reactions_ns = [sample for samples in caused_ns.values() for sample in samples]
+
+    def in_us(who: str, samples_ns: Sequence[float]) -> Row:
+        return row(who, np.asarray(samples_ns) / 1e3, throughput=len(samples_ns) / seconds)
+
+    floor = row(
+        "floor: a wake-up through a socket", np.asarray(floor_ns) / 1e3, throughput=1e9 / fmean(floor_ns)
+    )
+    rows = [floor]
+    rows.append(in_us("decision to socket write", decisions_ns))
+    rows += [in_us(cause, samples_ns) for cause, samples_ns in caused_ns.items() if samples_ns]
+    enough = len(reactions_ns) >= REACTIONS_MIN
     return Report(
         name="order_path",
         unit="microseconds",
         rows=rows,
         ratios={
-            "reaction_p50_us": float(np.percentile(reactions, 50)) / 1e3 if enough else None,
-            "reaction_p99_us": float(np.percentile(reactions, 99)) / 1e3 if enough else None,
+            "reaction_p50_us": float(np.percentile(reactions_ns, 50)) / 1e3 if enough else None,
+            "reaction_p99_us": float(np.percentile(reactions_ns, 99)) / 1e3 if enough else None,
             "decision_to_socket_p50_us": rows[1].p50,
         },
         discarded=0,
         machine=machine(),
-        notes=[f"{len(matcher.decision_ns)} orders and {len(reactions)} reactions in {seconds:g} s"],
+        notes=[f"{len(decisions_ns)} orders and {len(reactions_ns)} reactions in {seconds:g} s"],
     )
 
 

@@ -159,9 +159,20 @@ def look_at_the_clock() -> None:
 
 
 def window(count: int) -> Samples:
-    """``count`` markets, spread over one worker per core."""
-    allowed = sorted(set(cores())) if count > 1 else [cores()[1]]
-    chunks = MESSAGES // len(allowed) // CHUNK
+    """``count`` markets, spread over one worker per core; one market on each core in turn.
+
+    Cores are not alike, the first of them serves the machine too: one market alone is asked of all of them.
+    """
+    everywhere = sorted(set(cores()))
+    if count < len(everywhere):
+        return np.concatenate([carried(count, [cpu]) for cpu in everywhere])
+    return carried(count, everywhere)
+
+
+def carried(count: int, allowed: Sequence[int]) -> Samples:
+    """One window of ``count`` markets on the ``allowed`` cores, which share all messages of a second."""
+    everywhere = sorted(set(cores()))
+    chunks = MESSAGES // len(everywhere) // CHUNK
     memory = mmap.mmap(-1, 8 * chunks * len(allowed))
     samples = np.frombuffer(memory, dtype=np.float64).reshape(len(allowed), chunks)
     interval_ns = NS_PER_S * len(allowed) // MESSAGES_PER_S
@@ -177,7 +188,7 @@ def window(count: int) -> Samples:
         core.check(taken)
         samples[index] = costs
 
-    spare = [fork(look_at_the_clock, cpu=cpu) for cpu in sorted(set(cores())) if cpu not in allowed]
+    spare = [fork(look_at_the_clock, cpu=cpu) for cpu in everywhere if cpu not in allowed]
     children = [fork(partial(run, index), cpu=cpu) for index, cpu in enumerate(allowed)]
     for child in children:
         os.waitpid(child, 0)
@@ -245,14 +256,17 @@ def compiled(folder: Path) -> Path:
 
 def line_walk(program: Path, count: int) -> Samples:
     """The lines of a message and nothing else, among ``count`` markets spread like ours."""
-    allowed = sorted(set(cores())) if count > 1 else [cores()[1]]
-    interval_ns = NS_PER_S * len(allowed) // MESSAGES_PER_S
-    walk_count = MESSAGES // len(allowed) // CHUNK * CHUNK
-    commands = [(program, count // len(allowed), cpu, walk_count, interval_ns) for cpu in allowed]
-    walks = [subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE) for words in commands]
-    costs = np.concatenate([np.frombuffer(walk.communicate()[0]) for walk in walks])
-    assert all(walk.returncode == 0 for walk in walks), "line_walk failed, see above"
-    return costs.reshape(-1, CHUNK).mean(axis=1)
+    everywhere = sorted(set(cores()))
+    turns = [[cpu] for cpu in everywhere] if count < len(everywhere) else [everywhere]
+    walk_count = MESSAGES // len(everywhere) // CHUNK * CHUNK
+    costs = []
+    for allowed in turns:
+        sets, interval_ns = count // len(allowed), NS_PER_S * len(allowed) // MESSAGES_PER_S
+        words = [[str(word) for word in (program, sets, cpu, walk_count, interval_ns)] for cpu in allowed]
+        walks = [subprocess.Popen(command, stdout=subprocess.PIPE) for command in words]
+        costs += [np.frombuffer(walk.communicate()[0]) for walk in walks]
+        assert all(walk.returncode == 0 for walk in walks), "line_walk failed, see above"
+    return np.concatenate(costs).reshape(-1, CHUNK).mean(axis=1)
 
 
 def walk_of(count: int) -> str:

@@ -44,7 +44,7 @@ _NS_PER_MS: Final = 1_000_000
 _TICK_S: Final = 0.02
 _LOOK_S: Final = 0.02  # between two looks at the venue's list
 _RETRY_S_MAX: Final = 1.0
-_TOKEN_CHECK_TICKS: Final = 500  # a token is renewed before it ends: a sweep must not begin with a login
+_TOKEN_CHECK_S: Final = 10.0  # a token is renewed before it ends: a sweep must not begin with a login
 
 EXIT_UNCONFIRMED: Final = 1
 
@@ -149,6 +149,7 @@ class Guard:
         else:
             self._supervisor_gone("died before the guard was up")
         tick = loop.create_task(self._tick())
+        session = loop.create_task(self._keep_session())
         try:
             await self._stop.wait()
             self._proc.set_state(lib.PROCESS_STOPPING)
@@ -160,13 +161,13 @@ class Guard:
             return 0
         finally:
             tick.cancel()
+            session.cancel()
 
     async def _tick(self) -> None:
         """Heartbeats, theirs and ours. Only time in which we ran ourselves counts as their silence."""
         await self._warm_up()
         self._proc.set_state(lib.PROCESS_RUNNING)
         last_mono_ns = lib.mono_now_ns()
-        ticks = 0
         while True:
             await asyncio.sleep(_TICK_S)
             now_mono_ns = lib.mono_now_ns()
@@ -176,9 +177,12 @@ class Guard:
             self._gateway.follow_row()
             self._gateway.watch(watched_ns)
             self._supervisor.watch(watched_ns)
-            ticks += 1
-            if ticks % _TOKEN_CHECK_TICKS == 0:
-                await self._warm_up()
+
+    async def _keep_session(self) -> None:
+        """Renews the token in time. Not in the tick: a venue that is slow to answer must not silence us."""
+        while True:
+            await asyncio.sleep(_TOKEN_CHECK_S)
+            await self._warm_up()
 
     async def _warm_up(self) -> None:
         """A token in hand. Without one the guard stays up: the first sweep tries again."""

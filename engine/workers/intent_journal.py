@@ -122,18 +122,13 @@ class IntentJournal:
     def record(self, sent: Sent) -> None:
         """Writes one line; the request may leave when this returns. Raises JournalError: it may not."""
         self._write(sent)
-        self.last_client_ms = max(self.last_client_ms, sent.at_ms)
-        if sent.op in _NAMED and sent.id not in self._open:  # a resend of the same id is the same intent
-            self._open[sent.id] = (sent, self._number)
-            self._segments[self._number].open_ids += 1
+        self._remember(sent)
 
     def close_intent(self, intent_id: str, *, order: str, at_ms: int) -> None:
         """Notes what became of an id. A journal that cannot be written keeps it open: it is asked for again
         at the next start, which does no harm."""
-        found = self._open.pop(intent_id, None)
-        if found is None:
+        if not self._forget(intent_id):
             return
-        self._segments[found[1]].open_ids -= 1
         try:
             self._write(Closed(at_ms=at_ms, id=intent_id, order=order))
         except JournalError as error:
@@ -209,6 +204,23 @@ class IntentJournal:
             finally:
                 os.close(fd)
 
+    # ---- what is not closed ----
+
+    def _remember(self, sent: Sent) -> None:
+        """A line of the current segment says that this may have left."""
+        self.last_client_ms = max(self.last_client_ms, sent.at_ms)
+        if sent.op in _NAMED and sent.id not in self._open:  # a resend of the same id is the same intent
+            self._open[sent.id] = (sent, self._number)
+            self._segments[self._number].open_ids += 1
+
+    def _forget(self, intent_id: str) -> bool:
+        """The id is closed; False when it was not open."""
+        found = self._open.pop(intent_id, None)
+        if found is None:
+            return False
+        self._segments[found[1]].open_ids -= 1
+        return True
+
     # ---- reading ----
 
     def _path(self, number: int) -> Path:
@@ -220,14 +232,11 @@ class IntentJournal:
             self._number = number
             self._segments[number] = _Segment(self._path(number))
             for line in read_segment(self._path(number)):
-                self.last_client_ms = max(self.last_client_ms, line.at_ms)
-                if isinstance(line, Closed):
-                    found = self._open.pop(line.id, None)
-                    if found is not None:
-                        self._segments[found[1]].open_ids -= 1
-                elif line.op in _NAMED and line.id not in self._open:
-                    self._open[line.id] = (line, number)
-                    self._segments[number].open_ids += 1
+                if isinstance(line, Sent):
+                    self._remember(line)
+                else:
+                    self.last_client_ms = max(self.last_client_ms, line.at_ms)
+                    self._forget(line.id)
 
 
 _NAMED: Final = frozenset({"place", "replace", "mint", "burn"})
