@@ -279,26 +279,39 @@ class GatewayMarket:
     def supply(self, pairs: int) -> None:
         """Books a mint (``pairs`` > 0) or a burn (< 0): 100 cents a pair, half of it each side's cost."""
         self.supplies += 1
+        if self.position_known and min(self.stock.yes_volume, self.stock.no_volume) + pairs < 0:
+            self._lose_position(f"burn of {-pairs} pairs")
         stock = self.stock
-        value_cents = max(0, pairs) * PAIR_CENTS // 2
-        self.stock = Stock(
-            yes_volume=stock.yes_volume + pairs,
-            no_volume=stock.no_volume + pairs,
-            yes_cost_sum_cents=cost_sum_after(
-                volume=stock.yes_volume,
-                cost_sum_cents=stock.yes_cost_sum_cents,
-                change=pairs,
-                value_cents=value_cents,
-            ),
-            no_cost_sum_cents=cost_sum_after(
-                volume=stock.no_volume,
-                cost_sum_cents=stock.no_cost_sum_cents,
-                change=pairs,
-                value_cents=value_cents,
-            ),
-            cash_cents=stock.cash_cents - pairs * PAIR_CENTS,
-        )
+        cash_cents = stock.cash_cents - pairs * PAIR_CENTS
+        if self.position_known:
+            value_cents = max(0, pairs) * PAIR_CENTS // 2
+            self.stock = Stock(
+                yes_volume=stock.yes_volume + pairs,
+                no_volume=stock.no_volume + pairs,
+                yes_cost_sum_cents=cost_sum_after(
+                    volume=stock.yes_volume,
+                    cost_sum_cents=stock.yes_cost_sum_cents,
+                    change=pairs,
+                    value_cents=value_cents,
+                ),
+                no_cost_sum_cents=cost_sum_after(
+                    volume=stock.no_volume,
+                    cost_sum_cents=stock.no_cost_sum_cents,
+                    change=pairs,
+                    value_cents=value_cents,
+                ),
+                cash_cents=cash_cents,
+            )
+        else:
+            self.stock = Stock(cash_cents=cash_cents)
         self._write_account()
+
+    def _lose_position(self, cause: str) -> None:
+        """More shares went than we knew of. The money is certain; shares count as none, so that nothing is
+        sold on a wrong figure, until the next sync brings the venue's."""
+        _log.error("position_drift", market=self.market_id, cause=cause, stock=str(self.stock))
+        self.position_known = False
+        self.reconcile_due = True
 
     def set_status(self, status: MarketStatus, now_mono_ns: int) -> bool:
         """Notes what the venue says now; True when that is news."""
@@ -339,11 +352,7 @@ class GatewayMarket:
         )
         left = min(self.stock.yes_volume + effect.yes_volume, self.stock.no_volume + effect.no_volume)
         if self.position_known and left < 0:
-            # More shares sold than we knew of. The money is certain; shares count as none, so that nothing
-            # is sold on a wrong figure, until the next sync brings the venue's.
-            _log.error("position_drift", market=self.market_id, trade=trade_id, stock=str(self.stock))
-            self.position_known = False
-            self.reconcile_due = True
+            self._lose_position(f"trade {trade_id}")
         if self.position_known:
             self.stock = apply_trade(
                 self.stock,

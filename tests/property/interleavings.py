@@ -299,8 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for seed in range(options.first, options.first + options.seeds):
         try:
             play(seed)
-        except AssertionError as error:
-            print(f"interleavings: seed {seed}: {error}; again: --first {seed} --seeds 1")
+        except Exception as error:
+            print(f"interleavings: seed {seed}: {error!r}; again: --first {seed} --seeds 1")
             return 1
         if (seed + 1) % 1_000 == 0:
             print(f"next seed {seed + 1}", flush=True)

@@ -14,3 +14,8 @@ def test_final_stock_is_the_sum_of_the_ledger(first: int) -> None:
             play(seed)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_a_burn_answered_while_shares_are_not_known() -> None:
+    """Fills had shown more sold than held; the answer of a burn under way is booked all the same."""
+    play(16_073)

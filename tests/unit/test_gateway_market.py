@@ -13,6 +13,7 @@ from engine._native import ffi, lib
 from engine.arena import Arena, unpadded
 from engine.config import MarketConfig, RiskConfig, market_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
+from engine.quoting.inventory import Stock
 from engine.risk.exposure import order_loss_cents
 from engine.risk.pretrade import Candidate, Standing
 from engine.risk.staleness import Stale
@@ -254,6 +255,17 @@ def test_more_sold_than_was_known_keeps_the_money_and_sells_nothing_more() -> No
     assert market.stock.cash_cents == 100_000 + 60 * 1_000 - 8
     market.set_position(yes_volume=5, yes_cost=1, no_volume=6, no_cost=2)
     assert market.position_known
+
+
+def test_more_burned_than_was_known_keeps_the_money_and_sells_nothing_more() -> None:
+    market = new_market()
+    market.supply(-1_001)
+    assert market.stock == Stock(cash_cents=100_000 + 100_100)
+    assert not market.position_known
+    assert market.reconcile_due
+    market.supply(-3)  # answered while shares are not known
+    market.supply(2)
+    assert market.stock == Stock(cash_cents=100_000 + 100_200)
 
 
 def trade(trade_id: str, side: Any, scenario: Any) -> AccountTrade:
