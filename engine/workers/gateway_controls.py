@@ -4,7 +4,8 @@ A pause is the bit PAUSE in the market's kill word: the sweeper pulls the market
 out, the quoter sees the word as a gate, ``corequote status`` names it, an alert says which control it was,
 and it ends by itself. C12 three times over is for a person: the market's quoter is told to latch it.
 
-Reads: top rows, heartbeats, state rows (losses only).  Writes: PAUSE and RISK in kill words, kill files.
+Reads: top rows, heartbeats, config slots, state rows (losses only).
+Writes: PAUSE and RISK in kill words, kill files.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from engine import kill_files
 from engine._native import ffi, lib
 from engine.alerts import Alert, Severity
+from engine.arena import ArenaError
 from engine.events import LocalReject
 from engine.kill_files import KillOrder
 from engine.risk import losses
@@ -200,6 +202,7 @@ class Controls:
         """Looks at every market; those whose orders must go because what they rest on is too old."""
         pulled = []
         for market in self._markets.values():
+            self._take_config(market)
             control, market.tripped = market.tripped, None
             if control is not None:
                 self.pause(market, control, now_mono_ns)
@@ -211,6 +214,16 @@ class Controls:
                 pulled.append(market)
             self._reconcile_if_due(market)
         return pulled
+
+    def _take_config(self, market: GatewayMarket) -> None:
+        """An operator's limit holds for the next order, whatever its quoter has made of it (§10, W)."""
+        try:
+            news = market.take_config()
+        except ArenaError as error:  # its writer died within the write; the next one repairs it
+            _log.error("config_unreadable", market=market.market_id, reason=str(error))
+            return
+        if news:
+            _log.info("config_applied", market=market.market_id, version=market.config_version)
 
     def _must_pull(self, market: GatewayMarket, now_mono_ns: int) -> bool:
         found = self._stale(market, now_mono_ns)

@@ -135,7 +135,8 @@ class GatewayMarket:
         self.slot: Final = slot
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
-        self.quote: Final[QuoteConfig] = market_from_json(arena.config_bytes(slot)[1]).quote
+        self.config_version, payload = arena.config_bytes(slot)
+        self.quote: QuoteConfig = market_from_json(payload).quote
         self._arena: Final = arena  # pointers below are into its mapping
         self._market = arena.market(slot)
         self._kill_word = arena.kill_market(slot)
@@ -144,6 +145,7 @@ class GatewayMarket:
         self._trade_count_word = cell(self._market.top, "trade_count")
         self._top_row = ffi.addressof(self._market, "top")
         self._top: Any = ffi.new("top_t *")
+        self._config_version_word = cell(self._market.config, "version")
         self._snapshot_word = cell(self._market.feed, "snapshot_mono_ns")
         self._feed_beat = cell(arena.process(lib.PROCESS_INGEST), "heartbeat_mono_ns")
         self._worker_beat = cell(arena.process(lib.PROCESS_QUOTER_FIRST + self.worker), "heartbeat_mono_ns")
@@ -201,6 +203,17 @@ class GatewayMarket:
         self.moved.set()
 
     # -- shared words
+
+    def take_config(self) -> bool:
+        """Hot reload (§10): the slot's newest version holds from here on in every limit of ``quote``.
+
+        True when it is news. ArenaError: the slot cannot be read now, what was in force stays so.
+        """
+        if int(lib.cell_load(self._config_version_word)) == self.config_version:
+            return False
+        self.config_version, payload = self._arena.config_bytes(self.slot)
+        self.quote = market_from_json(payload).quote
+        return True
 
     def killed(self) -> int:
         """KILL_* bits in force: the market's and the global ones."""

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from engine import kill_files
 from engine._native import lib
 from engine.alerts import Alert, counts
+from engine.config import market_json
 from engine.events import DefenseLevel, Direction, ExecutionKind, LocalReject, Outcome
 from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
 from tests.integration.worker_rig import until, write_state
@@ -106,6 +108,36 @@ def test_the_same_order_again_before_an_answer_is_a_duplicate(quoter: Quoter) ->
     assert [answer["code"] for answer in answers] == [0, LocalReject.DUPLICATE]
 
 
+def put_in_force(rig: GatewayRig, version: int, **limits: int) -> None:
+    """Hands a changed configuration over as the control process does, and waits until the gateway has it."""
+    market = rig.config.markets[0]
+    changed = structs.replace(market, quote=structs.replace(market.quote, **limits))
+    rig.arena.write_config(0, version, market_json(changed))
+    until(
+        lambda: any(line["version"] == version for line in rig.logged("gateway", "config_applied")),
+        f"version {version} in force",
+    )
+
+
+def test_a_limit_that_was_changed_holds_for_the_next_order(
+    rig: GatewayRig, quoter: Quoter, exchange: Exchange
+) -> None:
+    """C8 and the collar of C4: limits of §10 with immediate effect, no restart, no help of the quoter."""
+    held = exchange.position()["yes"]["volume"]
+    put_in_force(rig, 2, position_limit=held + 9)
+    assert quoter.refusal(quoter.place(YES, BUY, 40, 10)) == LocalReject.POSITION
+    quoter.live(YES, BUY, 40, 9)
+    assert quoter.refusal(quoter.place(YES, BUY, 39, 1)) == LocalReject.POSITION, "live orders count"
+    quoter.live(YES, SELL, 60, 10)  # towards balance: never held back
+    put_in_force(rig, 3, budget_limit_cents=10_000)
+    assert quoter.refusal(quoter.place(YES, BUY, 38, 300)) == LocalReject.POSITION
+    put_in_force(rig, 4, max_spread_cents=5)
+    assert quoter.refusal(quoter.place(YES, BUY, 14, 1)) == LocalReject.COLLAR, "5 + 30 cents around 50"
+    put_in_force(rig, 5)
+    quoter.live(YES, BUY, 14, 1)
+    quoter.live(YES, BUY, 38, 300)
+
+
 def test_a_quoter_that_gives_no_sign_of_life_loses_its_orders(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
@@ -179,8 +211,11 @@ def test_a_loss_of_all_markets_together_is_latched_on_disk(
     quoter.live(YES, SELL, 60, 10)
     write_state(rig.arena, 0, daily_pnl_cents=-50_000)
     assert not rig.arena.killed(0)
-    write_state(rig.arena, 0, daily_pnl_cents=-50_001)
-    until(lambda: rig.arena.killed(0) & lib.KILL_ADMIN, "latched")
+    put_in_force(rig, 6, max_loss_daily_cents=60_000)
+    write_state(rig.arena, 0, daily_pnl_cents=-60_000)
+    assert not rig.arena.killed(0)
+    put_in_force(rig, 7)
+    until(lambda: rig.arena.killed(0) & lib.KILL_ADMIN, "latched by the limit of now")
     assert "50000 cents" in kill_files.read(rig.run_dir)[MARKET].reason
     until(lambda: not exchange.live(), "pulled")
     assert alerts(rig, Alert.LOSS_LATCH) == 1
