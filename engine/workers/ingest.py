@@ -66,6 +66,7 @@ _PONG_NS_MAX: Final = 1_200_000_000  # ping + answer + look: a dead link is know
 _SNAPSHOT_RETRY_NS: Final = 2 * NS_PER_S
 _SNAPSHOT_WAIT_NS_MAX: Final = 10 * NS_PER_S
 _SNAPSHOT_AGE_NS_MAX: Final = 45 * NS_PER_S  # the venue sends one every 30 s
+_FIRST_SNAPSHOTS_NS_MAX: Final = 2 * NS_PER_S  # from the login on
 _REFUSED_MAX: Final = 10
 _REFUSED_WINDOW_NS: Final = 60 * NS_PER_S
 _SLOW_PASS_NS: Final = 10_000_000
@@ -404,6 +405,7 @@ class Stream:
             token = await self._ingest.session.token()
         except SessionError as error:
             return str(error)
+        self._ingest.logged_in()
         try:
             transport = await self._connect(listener, token)
             self.listener = listener
@@ -460,6 +462,7 @@ class Ingest:
             MarketFeed(arena, slot, outputs[arena.market_worker(slot)]) for slot in arena.used_markets()
         ]
         self._without_snapshot = {feed.slot for feed in self.feeds}
+        self._logged_in_mono_ns = 0  # 0 = not yet
         self._streams: list[Stream] = []
         self._watched_mono_ns = 0
         self._ticked_mono_ns = lib.mono_now_ns()
@@ -469,14 +472,25 @@ class Ingest:
 
     # ---- called from the streams -------------------------------------------------------------
 
+    def logged_in(self) -> None:
+        """The venue answers: from here on a market may be blamed for a snapshot that does not come."""
+        if not self._logged_in_mono_ns:
+            self._logged_in_mono_ns = lib.mono_now_ns()
+
     def snapshot_arrived(self, feed: MarketFeed) -> None:
-        """The process is RUNNING once every market has had its first snapshot."""
+        """The process is RUNNING once every market has had its first snapshot, or time enough for it: one
+        without a book holds nobody else up. Its book is invalid, and its quoter knows what to do then."""
         if not self._without_snapshot:
             return
         self._without_snapshot.discard(feed.slot)
         if not self._without_snapshot:
-            self.proc.set_state(lib.PROCESS_RUNNING)
-            _LOG.info("running", markets=len(self.feeds))
+            self._run()
+
+    def _run(self) -> None:
+        self.proc.set_state(lib.PROCESS_RUNNING)
+        late = [feed.market_id for feed in self.feeds if feed.slot in self._without_snapshot]
+        self._without_snapshot.clear()
+        _LOG.info("running", markets=len(self.feeds), without_snapshot=late)
 
     def wake_gateway(self) -> None:
         self.proc.ring_bell(lib.PROCESS_GATEWAY)
@@ -501,8 +515,13 @@ class Ingest:
         self.proc.beat(now)
         stalled = now - self._ticked_mono_ns > _STALL_NS
         self._ticked_mono_ns = now
+        if stalled and self._logged_in_mono_ns:
+            self._logged_in_mono_ns = now
         if stalled or now - self._watched_mono_ns >= _WATCH_NS:
             self._watched_mono_ns = now
+            waited_ns = now - self._logged_in_mono_ns if self._logged_in_mono_ns else 0
+            if self._without_snapshot and waited_ns > _FIRST_SNAPSHOTS_NS_MAX:
+                self._run()
             self.proc.record_cpu(lib.current_cpu())
             for stream in self._streams:
                 if stream.listener is not None:

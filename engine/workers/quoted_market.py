@@ -167,6 +167,11 @@ class QuotedMarket:
     def gates(self) -> Gate:
         return self.policy.held
 
+    @property
+    def has_synced(self) -> bool:
+        """The venue's word came in this process's life, though it may be asked for once more (``synced``)."""
+        return bool(self.row.counters.syncs)
+
     # ---- execution records -------------------------------------------------------------------
 
     def on_execution(self, record: Any, clock: Clock) -> None:

@@ -255,7 +255,7 @@ class Quoter:
             self._next_reconcile_ns = clock.mono_ns + self._reconcile_interval_ns()
             for market in self.markets.values():
                 market.reconcile()
-        starting = any(not market.synced and not market.life.failed for market in self.markets.values())
+        starting = any(not market.has_synced and not market.life.failed for market in self.markets.values())
         if not self.stopping:
             self.proc.set_state(lib.PROCESS_STARTING if starting else lib.PROCESS_RUNNING)
 

@@ -36,16 +36,18 @@ class LiveEngine:
     """``corequote run`` in a private directory; markets are those given, in slot order."""
 
     def __init__(
-        self, root: Path, exchange: Exchange, *markets: str, quote: str = "", redis: str = ""
+        self, root: Path, exchange: Exchange, *markets: str, quote: str = "", redis: str = "", **venue: int
     ) -> None:
+        """``quote``, ``redis``: lines of TOML. ``venue``: further keys of that section."""
         self.exchange = exchange
         self.run_dir = root / "run"
         self.run_dir.mkdir(mode=0o700, exist_ok=True)
         self.config = root / "engine.toml"
         tables = "".join(f'[[markets]]\nid = "{market}"\n' for market in markets)
+        intervals = {"status_poll_interval_ms": 200, "trade_poll_interval_ms": 200, **venue}
+        keys = "".join(f"{key} = {value}\n" for key, value in intervals.items())
         self.config.write_text(
-            f'[venue]\nurl = "{exchange.url}"\nstatus_poll_interval_ms = 200\ntrade_poll_interval_ms = 200\n'
-            f"{_PATIENCE}{quote}\n{redis}\n{tables}"
+            f'[venue]\nurl = "{exchange.url}"\n{keys}{_PATIENCE}{quote}\n{redis}\n{tables}'
         )
         self.slots = {market: slot for slot, market in enumerate(markets)}
         self.process: subprocess.Popen[bytes] | None = None

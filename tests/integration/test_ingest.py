@@ -265,6 +265,22 @@ def test_the_same_delta_again_changes_nothing(
     assert rig.feed("sequence_gaps") == 0
 
 
+def test_a_market_without_a_book_holds_nobody_up(tmp_path: Path, venue: ScriptedVenue) -> None:
+    """RUNNING lets everybody quote after a restart: it waits for no snapshot for ever."""
+    rig = make_rig(tmp_path, venue.url, "MKT-A", "MKT-B")
+    venue.snapshots["MKT-B"] = None
+    try:
+        rig.start("ingest", INGEST)
+        rig.await_running(INGEST)
+        (running,) = rig.logged("ingest", "running")
+        assert running["without_snapshot"] == ["MKT-B"]
+        assert (rig.top(0).valid, rig.top(1).valid) == (1, 0)
+        venue.snapshots["MKT-B"] = book("SNAPSHOT", 1, market="MKT-B", asks=[(70, 1)])
+        until(lambda: rig.top(1).valid == 1, "it is asked for again")
+    finally:
+        rig.close()
+
+
 def test_a_delta_before_the_first_snapshot(rig: WorkerRig, venue: ScriptedVenue, reader: BookReader) -> None:
     venue.snapshots["MKT-A"] = None
     rig.start("ingest", INGEST)

@@ -97,9 +97,7 @@ def test_drift_in_a_running_engine_is_corrected_within_an_interval() -> None:
     with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         exchange = Exchange(root)
-        engine = LiveEngine(root, exchange, MARKET)
-        text = engine.config.read_text()
-        engine.config.write_text(text.replace("[venue]\n", "[venue]\nreconcile_interval_ms = 2_000\n"))
+        engine = LiveEngine(root, exchange, MARKET, reconcile_interval_ms=2_000)
         row = lib.PROCESS_QUOTER_FIRST
 
         def agrees() -> bool:

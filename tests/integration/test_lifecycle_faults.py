@@ -1,0 +1,267 @@
+"""What goes wrong with one market, or with the venue's word on it, on a running engine (§8, §14).
+
+Four markets: one that may not be quoted (6009), one whose book never comes, two that are well. Acceptance
+rows 8, 16, 20 and 28 are here. Everything runs: supervisor, ingest, gateway, quoters, writer, control, guard,
+Valkey, against the real exchange.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine._native import lib
+from engine.alerts import Alert, counts
+from engine.arena import Arena
+from engine.events import Gate, KillCause, Lifecycle, MarketStatus
+from engine.snapshot import QuoterState, live_orders, market_view
+from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange
+from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, set_status
+from tests.integration.test_lifecycle_money import on, set_faults
+from tests.integration.worker_rig import until
+
+BOOKLESS = MARKET_IDS[2]
+UNAPPROVED = "MKT-UNAPPROVED"
+CASH_CENTS = 250_000
+POST_FILL_DELAY_MS = 500
+
+#: A status poll that fails a second is not yet a venue that fails.
+_QUOTE = f"""
+api_error_threshold = 0.30
+post_fill_delay_ms = {POST_FILL_DELAY_MS}
+"""
+_NO_BOOK = {
+    "name": "no book",
+    "action": {"type": "ws_gap"},
+    "match": {"markets": [BOOKLESS], "messages": ["SNAPSHOT"]},
+}
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """Short, because sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def exchange(root: Path) -> Iterator[Exchange]:
+    started = Exchange(root, faults=True)
+    wish: dict[str, Any] = {"id": UNAPPROVED, "title": "not for market makers", "amm_approved": False}
+    started.operator().post("admin/markets", wish)
+    set_faults(started, _NO_BOOK)
+    yield started
+    started.end()
+
+
+@pytest.fixture(scope="module")
+def engine(root: Path, exchange: Exchange) -> Iterator[LiveEngine]:
+    """The tests run in the order they stand in; the last one breaks a market for good and ends the engine."""
+    made = LiveEngine(
+        root,
+        exchange,
+        *(MARKET, OTHER_MARKET, BOOKLESS, UNAPPROVED),
+        quote=_QUOTE,
+        status_poll_interval_ms=1_000,
+        reconcile_interval_ms=2_000,
+    ).start()
+    try:
+        for market in (MARKET, OTHER_MARKET):
+            made.await_quotes(market)
+        yield made
+    finally:
+        made.close()
+
+
+def start_failures(engine: LiveEngine, market: str) -> int:
+    row = engine.arena.process(lib.PROCESS_QUOTER_FIRST + engine.slots[market])
+    return next((found.count for found in counts(row) if found.name == Alert.START_FAILED.name), 0)
+
+
+def told(engine: LiveEngine, market: str) -> QuoterState:
+    state = engine.state(market)
+    assert state is not None
+    return state
+
+
+def book_side(order: dict[str, Any]) -> tuple[str, int]:
+    """An order of ours as the book shows it: side, and price in YES cents."""
+    price, is_yes = order["original_price_cents"], order["original_side"] == "YES"
+    is_bid = is_yes == (order["original_direction"] == "BUY")
+    return ("BID" if is_bid else "ASK"), price if is_yes else 100 - price
+
+
+def asks(exchange: Exchange, market: str) -> dict[int, int]:
+    """Our asks, {price in YES cents: shares left}."""
+    found: dict[int, int] = {}
+    for order in exchange.live(market):
+        side, price = book_side(order)
+        if side == "ASK":
+            found[price] = found.get(price, 0) + order["remaining_quantity"]
+    return found
+
+
+def tracks_what_is_live(engine: LiveEngine, exchange: Exchange, market: str) -> bool:
+    """The engine's rows are the exchange's live orders: its ids, its remaining shares."""
+    ours = {row.venue_order_id: row.remaining for row in live_orders(engine.arena, engine.slots[market])}
+    return ours == {row["id"]: row["remaining_quantity"] for row in exchange.live(market)}
+
+
+def test_markets_that_cannot_start_stand_alone(engine: LiveEngine, exchange: Exchange) -> None:
+    """6009 and a snapshot that never comes: STOPPED with a reason, nothing live; the others quote."""
+    for market in (UNAPPROVED, BOOKLESS):
+        engine.await_lifecycle(market, Lifecycle.STOPPED)
+        assert start_failures(engine, market) == 1
+        assert exchange.live(market) == []
+    assert exchange.position(UNAPPROVED)["yes"]["volume"] == 0
+    assert exchange.cash_cents() == 3 * CASH_CENTS, "no money went to the market that is not approved"
+    refused = engine.corequote("start", UNAPPROVED, "--reason", "again")
+    assert refused.returncode == 1
+    assert "the exchange says 6009" in refused.stderr
+    answer = engine.call("/start", market_id=UNAPPROVED)
+    assert (answer.code, answer.message) == (6009, f"{UNAPPROVED}: not started: the exchange says 6009")
+    assert engine.is_in(UNAPPROVED, Lifecycle.STOPPED)
+    for market in (MARKET, OTHER_MARKET):
+        assert engine.is_in(market, Lifecycle.RUNNING)
+        assert exchange.live(market)
+
+
+def test_halted_is_an_emergency_that_only_a_person_ends(engine: LiveEngine, exchange: Exchange) -> None:
+    """§8, D15: orders go and shares stay; ACTIVE again is not enough, and no resume is before it."""
+    operator = exchange.operator()
+    shares = told(engine, MARKET).yes_volume
+    set_status(operator, MARKET, "HALTED")
+    state = engine.await_lifecycle(MARKET, Lifecycle.EMERGENCY)
+    assert KillCause(state.kill_causes) == KillCause.MARKET_HALTED
+    until(lambda: not exchange.live(MARKET), "no order of the halted market is live")
+    refused = engine.call("/resume", market_id=MARKET)
+    assert (refused.code, refused.data) == (409, {"causes": ["MARKET_HALTED"]}), refused.message
+    assert exchange.live(OTHER_MARKET)
+    set_status(operator, MARKET, "ACTIVE")
+    until(lambda: told(engine, MARKET).market_status is MarketStatus.ACTIVE, "the quoter knows")
+    syncs = told(engine, MARKET).syncs
+    until(lambda: told(engine, MARKET).syncs > syncs, "a reconciliation later")
+    assert engine.is_in(MARKET, Lifecycle.EMERGENCY)
+    assert exchange.live(MARKET) == []
+    assert engine.call("/resume", market_id=MARKET).code == 0
+    engine.await_quotes(MARKET)
+    assert told(engine, MARKET).yes_volume == shares
+
+
+def test_a_market_without_a_book_is_started_once_it_has_one(engine: LiveEngine, exchange: Exchange) -> None:
+    """Start step 7: an operator's START is the next try, and may fail as well. Meanwhile nobody learns the
+    status of any market: 30 s later nobody assumes that it is ACTIVE."""
+    set_faults(exchange, _NO_BOOK, on("/markets", {"type": "drop_request"}))
+    answer = engine.call("/start", market_id=BOOKLESS)
+    assert (answer.code, engine.is_in(BOOKLESS, Lifecycle.STOPPED)) == (503, True)
+    assert start_failures(engine, BOOKLESS) == 2
+    assert "status_poll_failed" in engine.log("gateway")
+    for market in (MARKET, OTHER_MARKET):
+        assert told(engine, market).market_status is MarketStatus.ACTIVE
+        assert exchange.live(market), "a poll that failed for ten seconds says nothing"
+
+    for market in (MARKET, OTHER_MARKET):
+        until(
+            lambda market=market: told(engine, market).market_status is MarketStatus.UNKNOWN,
+            "the last word is too old",
+            deadline_s=DEADLINE_S,
+        )
+        until(lambda market=market: not exchange.live(market), "every order pulled")
+        state = told(engine, market)
+        assert Gate.MARKET_STATUS in Gate(state.gates)
+        assert (state.lifecycle, KillCause(state.kill_causes)) == (Lifecycle.RUNNING, KillCause(0))
+
+    set_faults(exchange)
+    for market in (MARKET, OTHER_MARKET):
+        engine.await_quotes(market)
+    assert engine.call("/start", market_id=BOOKLESS).data["lifecycle"] == "RUNNING"
+    engine.await_quotes(BOOKLESS)
+
+
+def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine, exchange: Exchange) -> None:
+    """Rows 28, 20 and 8 on one market: its fills, its profit and its replaces are its own."""
+    engine.await_quotes(MARKET)
+    until(lambda: tracks_what_is_live(engine, exchange, MARKET), "ids and shares are the exchange's")
+    levels, other = len(asks(exchange, MARKET)), told(engine, OTHER_MARKET)
+    trader, counterpart = exchange.trader(), exchange.trader()
+    best, shares = min(asks(exchange, MARKET).items())
+    trader.buy(MARKET, "YES", best, shares)
+    until(
+        lambda: len(asks(exchange, MARKET)) == levels and tracks_what_is_live(engine, exchange, MARKET),
+        "as many levels as before",
+        deadline_s=DEADLINE_S,
+    )
+    fills = told(engine, MARKET).fills
+    trader.buy(MARKET, "YES", min(asks(exchange, MARKET)), 1)
+    until(
+        lambda: told(engine, MARKET).fills == fills + 1 and tracks_what_is_live(engine, exchange, MARKET),
+        "a part of an order is filled, and what is left of it is the exchange's",
+        deadline_s=DEADLINE_S,
+    )
+
+    replaces = told(engine, MARKET).replaces
+    for price in (53, 54, 55):  # foreign trades, of pairs that are made for them
+        trader.buy(MARKET, "YES", price, 100)
+        counterpart.buy(MARKET, "NO", 100 - price, 100)
+    until(lambda: told(engine, MARKET).replaces > replaces, "a replace", deadline_s=DEADLINE_S)
+    until(
+        lambda: tracks_what_is_live(engine, exchange, MARKET), "its new id is tracked", deadline_s=DEADLINE_S
+    )
+    statuses = [(row["status"], row["cancel_reason"]) for row in exchange.orders(MARKET)]
+    assert ("CANCELLED", "REPLACED") in statuses
+
+    assert told(engine, MARKET).daily_pnl_cents != 0
+    state = told(engine, OTHER_MARKET)
+    assert (state.daily_pnl_cents, state.cash_cents) == (other.daily_pnl_cents, other.cash_cents)
+
+    def cash_adds_up() -> bool:
+        views = [market_view(engine.arena, slot) for slot in engine.slots.values()]
+        return sum(v.account.cash_cents for v in views if v.account) == exchange.cash_cents()
+
+    until(cash_adds_up, "the account's cash, once")
+
+
+def writable_arena(engine: LiveEngine) -> Arena:
+    """The arena as the supervisor has it, for a test that breaks what is in it."""
+    assert engine.process is not None
+    descriptors = Path(f"/proc/{engine.process.pid}/fd")
+    link = next(link for link in descriptors.iterdir() if "memfd:corequote" in os.readlink(link))
+    return Arena(os.open(link, os.O_RDWR | os.O_CLOEXEC))
+
+
+def break_quoting(engine: LiveEngine, market: str) -> None:
+    """A configuration past all checks: the quoter that takes it up raises, and so does its successor."""
+    arena, slot = writable_arena(engine), engine.slots[market]
+    version, payload = arena.config_bytes(slot)
+    broken = payload.replace(b'"day_reset_tz":"UTC"', b'"day_reset_tz":"Nowhere"')
+    assert broken != payload
+    arena.write_config(slot, version + 1, broken)
+
+
+def test_an_error_in_one_market_is_no_matter_of_the_others(engine: LiveEngine, exchange: Exchange) -> None:
+    """Row 16: a quoter that raises takes its market's orders off and nobody else's; the others go on being
+    reconciled; and the engine still ends in order, within 10 s."""
+    for market in (MARKET, OTHER_MARKET):
+        engine.await_quotes(market)
+    broken, whole = (f"quoter-{engine.slots[market]}" for market in (MARKET, OTHER_MARKET))
+    before, syncs = engine.processes(), told(engine, OTHER_MARKET).syncs
+    break_quoting(engine, MARKET)
+    until(lambda: not exchange.live(MARKET), "its orders are off, within 2 s by the specification")
+    assert exchange.live(OTHER_MARKET)
+    until(lambda: not before[broken].is_running(), "its quoter has died of it")
+    until(lambda: told(engine, OTHER_MARKET).syncs > syncs, "the other market is reconciled")
+    assert engine.processes()[whole].pid == before[whole].pid
+    assert engine.is_in(OTHER_MARKET, Lifecycle.RUNNING)
+    assert exchange.live(OTHER_MARKET)
+    assert exchange.live(MARKET) == [], "its next quoter raises as well"
+    assert engine.process is not None
+    engine.process.terminate()
+    assert engine.process.wait(10) == 0
+    assert [exchange.live(market) for market in MARKET_IDS] == [[], [], []]
