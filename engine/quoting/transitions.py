@@ -1,7 +1,7 @@
 """State machines as tables (market-making §6.5, §8): what is not in the table is refused.
 
 A table maps (state, event) to the next state. The four machines of the specification are here; who moves
-them, and on what evidence, is elsewhere (``phases``, ``defence``, ``engine.workers.quoted_market``).
+them, and on what evidence, is elsewhere (``phases``, ``defence``, ``engine.workers.market_state``).
 """
 
 from __future__ import annotations

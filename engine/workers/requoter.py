@@ -1,0 +1,123 @@
+"""When a market's ladder is shown anew (market-making §3.8), and showing it.
+
+Reads: the kernel's target.  Writes: order intents ring, through the ladder's sender.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import structs
+
+from engine._native import lib
+from engine.quoting.requote import Basis, triggers
+from engine.workers.clock import Clock
+from engine.workers.holdings import Holdings
+from engine.workers.intents import IntentWriter
+from engine.workers.ladder_sender import LadderSender
+from engine.workers.market_kernel import MarketKernel
+from engine.workers.market_policy import MarketPolicy
+from engine.workers.market_terms import TermsInForce
+from engine.workers.own_orders import OwnOrders
+
+_PLAN_RETRY_NS: Final = 20_000_000
+
+
+class Requoter:
+    """One market's; ``counters`` is its ``quoter_state_t *``.
+
+    ``wanted``: the book does not show the target yet. Fills, releases and answers set it where they arrive,
+    the triggers of §3.8 here.
+    """
+
+    def __init__(
+        self,
+        *,
+        terms: TermsInForce,
+        kernel: MarketKernel,
+        policy: MarketPolicy,
+        orders: OwnOrders,
+        holdings: Holdings,
+        intents: IntentWriter,
+        ladder: LadderSender,
+        counters: Any,
+    ) -> None:
+        self.wanted = True
+        self.paused_until_ns = 0  # monotonic; 0 = not paused
+        self._terms = terms
+        self._kernel = kernel
+        self._policy = policy
+        self._orders = orders
+        self._holdings = holdings
+        self._intents = intents
+        self._ladder = ladder
+        self._counters = counters
+        self._quoted: Basis | None = None
+
+    def forget(self) -> None:
+        """The ladder was taken off the book: the next one needs no reason."""
+        self._quoted = None
+
+    def pause(self, clock: Clock, pause_ns: int) -> None:
+        """No new ladder for so long; a longer pause already begun holds."""
+        self.paused_until_ns = max(self.paused_until_ns, clock.mono_ns + pause_ns)
+
+    def end_pause(self, clock: Clock) -> None:
+        """Once it is over."""
+        if clock.mono_ns >= self.paused_until_ns:
+            self.paused_until_ns = 0
+
+    def requote(self, clock: Clock) -> None:
+        """Sends what makes the book show the target, if anything asks for it."""
+        if not self.wanted:
+            self._look_for_triggers(clock)
+        if self.wanted:
+            self._show(clock)
+
+    def _look_for_triggers(self, clock: Clock) -> None:
+        kernel = self._kernel
+        found = triggers(
+            self._quoted,
+            self._basis(clock),
+            oldest_order_ms=self._orders.oldest_ms,
+            quote=self._terms.config.quote,
+        )
+        self.wanted = bool(found)
+        by_message = kernel.native.news & lib.PASS_TARGET
+        self._intents.trigger_mono_ns = kernel.native.trigger_recv_ns if by_message else 0
+
+    def _show(self, clock: Clock) -> None:
+        rules = self._terms.funding
+        assert rules is not None, "the kernel is ready only after the rules came"
+        if self._policy.is_one_side:
+            rules = structs.replace(rules, allow_buy=False)  # D8: only what reduces
+        sent, waiting = self._ladder.show(
+            clock,
+            stock=self._holdings.stock,
+            rules=rules,
+            max_age_ms=self._terms.config.quote.stabilization.max_order_age_ms,
+        )
+        self._quoted = self._basis(clock)
+        if sent:
+            self._counters.quotes += 1
+        elif waiting:
+            # an answer or a token is needed first: no busy loop over the same plan
+            self.pause(clock, _PLAN_RETRY_NS)
+        elif not self._orders.any_busy:
+            self.wanted = False
+            self._intents.trigger_mono_ns = 0
+
+    def _basis(self, clock: Clock) -> Basis:
+        kernel, policy = self._kernel, self._policy
+        return Basis(
+            at_ms=clock.unix_ms,
+            fair_price_cents=kernel.fair.fair_price_cents,
+            touch_bid_cents=kernel.touch_bid_cents,
+            touch_ask_cents=kernel.touch_ask_cents,
+            phase=policy.current_phase,
+            level=policy.defence.level,
+            multiplier=kernel.inputs.spread_multiplier,
+            size_scale=kernel.inputs.size_scale,
+            gates=policy.held,
+            config_version=self._terms.config_version,
+        )
