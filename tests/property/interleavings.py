@@ -12,6 +12,7 @@ repeats it.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 from collections import deque
@@ -288,7 +289,11 @@ class World:
 
 def play(seed: int) -> None:
     """AssertionError names who is wrong."""
-    World(seed).play()
+    world = World(seed)
+    try:
+        world.play()
+    finally:
+        os.close(world.arena.fd)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
