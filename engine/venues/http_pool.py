@@ -4,7 +4,9 @@ The order gateway needs three things of its HTTP client that a general one hides
 and the socket write happen with no await between them; it is known for certain whether any byte of a request
 was handed to the socket; cancels are never behind orders, nor orders behind queries. So connections are
 plain asyncio protocols (one request at a time each, parsed by llhttp), and the pool hands them out by
-class.
+class. Where one is open and free a request is in the socket when :meth:`HttpPool.send_now` returns: no task,
+no turn of the event loop; :meth:`HttpPool.tend` keeps some open, so that a request seldom waits for a
+connection to be made.
 
 Deadlines cover a request from asking for a connection to the last byte of its answer. Redirects, proxies,
 cookies and decompression do not exist here. Heads and bodies are capped.
@@ -30,6 +32,8 @@ BODY_BYTES_MAX: Final = 8 << 20
 HEAD_BYTES_MAX: Final = 64 << 10
 WAITING_MAX: Final = 4_096  # requests of one class that may wait for a connection
 IDLE_NS_MAX: Final = 4_000_000_000  # servers commonly close after 5 s; a request must not race with that
+AHEAD_MAX: Final = 32  # connections kept open for requests to come
+_AHEAD_RETRY_NS: Final = 1_000_000_000  # after one that could not be opened
 
 
 class RequestClass(IntEnum):
@@ -66,13 +70,17 @@ class LostAnswerError(Exception):
 class _Connection(asyncio.Protocol):
     """One TCP or TLS connection: at most one request under way."""
 
-    def __init__(self) -> None:
-        self.idle_since_mono_ns = 0
+    def __init__(self, pool: HttpPool) -> None:
+        self.idle_since_mono_ns = lib.mono_now_ns()
         self.sent_mono_ns = 0
         self.reusable = True
+        self.lane: _Lane | None = None  # of the request under way
+        self._pool: Final = pool
+        self._loop: Final = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         self._start_answer()
 
     def _start_answer(self) -> None:
@@ -85,22 +93,26 @@ class _Connection(asyncio.Protocol):
         self._rate_reset_unix_s: int | None = None
         self._date = b""
 
-    def send(self, request: bytes) -> asyncio.Future[Reply]:
+    def send(self, request: bytes, within_s: float) -> asyncio.Future[Reply]:
         """Hands the request's bytes to the socket; the answer's future fails with LostAnswerError."""
         assert self._transport is not None
         assert self._answer is None
-        self._start_answer()
-        self._answer = asyncio.get_running_loop().create_future()
         self.sent_mono_ns = lib.mono_now_ns()
         self._transport.write(request)
-        return self._answer
+        if crash_points.armed:
+            crash_points.reach("gateway.after_send")
+        self._start_answer()
+        answer = self._answer = self._loop.create_future()
+        answer.add_done_callback(self._given_up)
+        self._deadline = self._loop.call_later(within_s, self._too_late)
+        return answer
 
-    def abort(self) -> None:
+    def abort(self, reason: str = "connection dropped") -> None:
         """Drops the connection; an answer still awaited is lost."""
         self.reusable = False
         if self._transport is not None:
             self._transport.abort()
-        self._fail("connection dropped")
+        self._fail(reason)
 
     @property
     def usable(self) -> bool:
@@ -110,10 +122,31 @@ class _Connection(asyncio.Protocol):
     def busy(self) -> bool:
         return self._answer is not None
 
-    def _fail(self, reason: str) -> None:
+    def _too_late(self) -> None:
+        self.abort("no answer within the deadline")
+
+    def _given_up(self, answer: asyncio.Future[Reply]) -> None:
+        """Whoever awaited the answer does so no more: it must not meet the next request."""
+        if answer.cancelled() and self._answer is answer:
+            self.abort()
+
+    def _take_answer(self) -> asyncio.Future[Reply] | None:
+        """The request under way ends here: its future, once."""
         answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
+        self.idle_since_mono_ns = lib.mono_now_ns()
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return answer
+
+    def _fail(self, reason: str) -> None:
+        answer = self._take_answer()
+        if answer is None:
+            return
+        if not answer.done():
             answer.set_exception(LostAnswerError(reason, self.sent_mono_ns))
+            answer.exception()  # nobody may be left to hear it: then it is no news either
+        self._pool.ended(self)
 
     # -- asyncio.Protocol
 
@@ -129,12 +162,12 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"answer is not HTTP/1.1: {error}")
-            self.abort()
-            return
-        if max(self._header_bytes, self._unparsed_bytes if self._in_head else 0) > HEAD_BYTES_MAX:
-            self._fail(f"answer's head exceeds {HEAD_BYTES_MAX} bytes")
-            self.abort()
+            self.abort(f"answer is not HTTP/1.1: {error}")
+        else:
+            if max(self._header_bytes, self._unparsed_bytes if self._in_head else 0) > HEAD_BYTES_MAX:
+                self.abort(f"answer's head exceeds {HEAD_BYTES_MAX} bytes")
+        if not self.busy:  # only now: what follows an answer in the same bytes has been seen
+            self._pool.ended(self)
 
     def eof_received(self) -> bool:
         return False  # close our side too
@@ -142,6 +175,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.reusable = False
         self._fail(f"connection lost: {exc}" if exc else "connection closed before the whole answer")
+        self._pool.lost(self)
 
     # -- httptools callbacks
 
@@ -165,8 +199,7 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         if self._body_bytes > BODY_BYTES_MAX:
-            self._fail(f"answer's body exceeds {BODY_BYTES_MAX} bytes")
-            self.abort()
+            self.abort(f"answer's body exceeds {BODY_BYTES_MAX} bytes")
             return
         self._body.append(body)
 
@@ -179,7 +212,7 @@ class _Connection(asyncio.Protocol):
             return  # data_received() refuses it
         if not self._parser.should_keep_alive():
             self.reusable = False
-        answer, self._answer = self._answer, None
+        answer = self._take_answer()
         if answer is not None and not answer.done():
             answer.set_result(
                 Reply(
@@ -230,8 +263,29 @@ class HttpPool:
         }
         self._used = 0
         self._idle: list[_Connection] = []  # last used last: the warmest is taken first
-        self._open: set[_Connection] = set()
+        self.connections: Final[set[_Connection]] = set()
+        self._ahead: Final = min(connections, AHEAD_MAX)
+        self._opening: asyncio.Task[None] | None = None
+        self._open_after_mono_ns = 0
         self._closed = False
+
+    def send_now(
+        self, request_class: RequestClass, request: bytes, *, gate: Callable[[], int | None] | None = None
+    ) -> asyncio.Future[Reply] | int | None:
+        """As :meth:`send`, but without waiting: the future of the answer to a request that is in the socket,
+        or what ``gate`` returned. None: the request would have to wait; nothing was sent or asked.
+
+        The future fails with LostAnswerError.
+        """
+        lane = self._lanes[request_class]
+        if self._closed or lane.used >= lane.limit or self._used >= self._limit or lane.waiting:
+            return None
+        connection = self._warm()
+        if connection is None:
+            return None
+        lane.used += 1
+        self._used += 1
+        return self._hand_over(connection, lane, request, gate, self._timeout_s)
 
     async def send(
         self, request_class: RequestClass, request: bytes, *, gate: Callable[[], int | None] | None = None
@@ -242,53 +296,83 @@ class HttpPool:
         returning a code. NotSentError: no connection, or the deadline passed before one was free.
         LostAnswerError: no whole answer, or the deadline passed while waiting for it.
         """
-        sent_mono_ns = 0
+        begun = self.send_now(request_class, request, gate=gate)
+        if begun is None:
+            begun = await self._send_later(self._lanes[request_class], request, gate)
+        return begun if isinstance(begun, int) else await begun
+
+    async def _send_later(
+        self, lane: _Lane, request: bytes, gate: Callable[[], int | None] | None
+    ) -> asyncio.Future[Reply] | int:
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._timeout_s
         connection: _Connection | None = None
-        lane = self._lanes[request_class]
         entered = False
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(deadline_s):
                 await self._enter(lane)
                 entered = True
                 connection = self._warm() or await self._connect()
-                if gate is not None and (declined := gate()) is not None:
-                    return declined
-                answer = connection.send(request)
-                if crash_points.armed:
-                    crash_points.reach("gateway.after_send")
-                sent_mono_ns = connection.sent_mono_ns
-                return await answer
-        except TimeoutError:
-            if sent_mono_ns == 0:
-                raise NotSentError(f"no connection within {self._timeout_s:g} s") from None
-            raise LostAnswerError(f"no answer within {self._timeout_s:g} s", sent_mono_ns) from None
-        except OSError as error:
-            if sent_mono_ns == 0:
-                raise NotSentError(f"cannot connect: {error}") from None
-            raise LostAnswerError(str(error), sent_mono_ns) from None
-        finally:
+        except BaseException as error:
             if connection is not None:
                 self._give_back(connection)
             if entered:
                 self._leave(lane)
+            if isinstance(error, TimeoutError):
+                raise NotSentError(f"no connection within {self._timeout_s:g} s") from None
+            if isinstance(error, OSError):
+                raise NotSentError(f"cannot connect: {error}") from None
+            raise
+        return self._hand_over(connection, lane, request, gate, max(0.0, deadline_s - loop.time()))
 
-    def close_idle(self, now_mono_ns: int) -> None:
-        """Closes connections nobody used for IDLE_NS_MAX; called about once a second."""
-        kept = []
-        for connection in self._idle:
-            if connection.usable and now_mono_ns - connection.idle_since_mono_ns < IDLE_NS_MAX:
-                kept.append(connection)
-            else:
-                connection.abort()
-                self._open.discard(connection)
-        self._idle = kept
+    def _hand_over(
+        self,
+        connection: _Connection,
+        lane: _Lane,
+        request: bytes,
+        gate: Callable[[], int | None] | None,
+        within_s: float,
+    ) -> asyncio.Future[Reply] | int:
+        """The gate's word, and if it has none against it the bytes; the place in the lane is taken."""
+        connection.lane = lane
+        if gate is not None and (declined := gate()) is not None:
+            self.ended(connection)
+            return declined
+        return connection.send(request, within_s)
+
+    def tend(self, now_mono_ns: int) -> None:
+        """Closes connections nobody used for IDLE_NS_MAX, and opens one where few are left: called often."""
+        while self._idle and now_mono_ns - self._idle[0].idle_since_mono_ns >= IDLE_NS_MAX:
+            self._drop(self._idle.pop(0))
+        if (
+            self._opening is None
+            and not self._closed
+            and self._used + len(self._idle) < self._ahead
+            and now_mono_ns >= self._open_after_mono_ns
+        ):
+            self._opening = asyncio.get_running_loop().create_task(self._open_ahead())
+
+    @property
+    def opening(self) -> bool:
+        """Whether a connection is being opened ahead."""
+        return self._opening is not None
+
+    async def _open_ahead(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                self._give_back(await self._connect())
+        except OSError:  # TimeoutError is one
+            self._open_after_mono_ns = lib.mono_now_ns() + _AHEAD_RETRY_NS
+        finally:
+            self._opening = None
 
     def close(self) -> None:
         """Drops every connection; requests under way lose their answers, later ones are not sent."""
         self._closed = True
-        for connection in self._open:
-            connection.abort()
-        self._open.clear()
+        if self._opening is not None:
+            self._opening.cancel()
+        for connection in list(self.connections):
+            self._drop(connection)
         self._idle.clear()
 
     # -- lanes
@@ -332,26 +416,39 @@ class HttpPool:
             connection = self._idle.pop()
             if connection.usable and connection.idle_since_mono_ns > oldest_mono_ns:
                 return connection
-            connection.abort()
-            self._open.discard(connection)
+            self._drop(connection)
         return None
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            _Connection,
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(self),
             self._host,
             self._port,
             ssl=self._tls,
             server_hostname=self._host if self._tls is not None else None,
         )
-        self._open.add(connection)
+        self.connections.add(connection)
         return connection
 
+    def ended(self, connection: _Connection) -> None:
+        """The request of a connection is over, answered or not."""
+        lane, connection.lane = connection.lane, None
+        if lane is not None:
+            self._give_back(connection)
+            self._leave(lane)
+
+    def lost(self, connection: _Connection) -> None:
+        """A connection has ended by itself."""
+        self.connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
     def _give_back(self, connection: _Connection) -> None:
-        if connection.usable and not connection.busy and not self._closed:
-            connection.idle_since_mono_ns = lib.mono_now_ns()
+        if connection.usable and not self._closed:
             self._idle.append(connection)
         else:
-            connection.abort()
-            self._open.discard(connection)
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self.connections.discard(connection)
+        connection.abort()

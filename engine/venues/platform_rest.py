@@ -15,8 +15,8 @@ contract's dialect and in the as-built one (:mod:`platform_built`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Generic, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -81,6 +81,18 @@ class Unknown(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Outcome = Answered[T] | Refused | NotSent | Unknown
+Answer = Coroutine[Any, Any, Outcome[T]]
+"""The outcome, to be awaited, of a call that has begun."""
+
+
+class _Call(Struct, frozen=True, kw_only=True, gc=False):
+    """One request, but for its token."""
+
+    request_class: RequestClass
+    method: bytes
+    path: str
+    body: bytes = b""
+    gate: Gate | None = None
 
 
 class ReadError(Exception):
@@ -128,8 +140,9 @@ def _page_query(cursor: str, filters: dict[str, str]) -> str:
 class PlatformRest:
     """One account's REST calls over ``pool``, authorised by ``session``; both stay the caller's.
 
-    ``requests`` counts requests handed to the socket, ``errors`` those without an intelligible answer
-    and 5xx, ``rate_limited`` answers 429. ``clock`` is what the answers' dates say of the venue's clock.
+    ``requests`` counts requests handed to the socket, once they are over; ``errors`` those without an
+    intelligible answer and 5xx, ``rate_limited`` answers 429. ``clock`` is what the answers' dates say of the
+    venue's clock.
     """
 
     def __init__(self, pool: HttpPool, session: PlatformSession) -> None:
@@ -139,7 +152,7 @@ class PlatformRest:
         self.clock: Final = VenueClock()
         self._pool: Final = pool
         self._session: Final = session
-        self._token = ""
+        self._token = ""  # that the head below names
         self._head_after_path = b""
         self._user_id = ""
         self._built_trades: Final = built.BuiltTrades()
@@ -153,30 +166,51 @@ class PlatformRest:
 
     # -- orders
 
-    async def place(self, body: bytes, *, gate: Gate) -> Outcome[wire.PlacedOrder]:
+    # begin_*: with a token and a connection at hand the request is in the socket on return, and the answer is
+    # still to be awaited; NotSent when the gate objected.
+
+    def begin_place(self, body: bytes, *, gate: Gate) -> Answer[wire.PlacedOrder] | NotSent:
         """POST /orders with an encoded NewOrder."""
-        return await self._new_order("/orders", body, self._placed, gate)
+        return self._begin_order("/orders", body, self._placed, gate)
+
+    def begin_replace(self, body: bytes, *, gate: Gate) -> Answer[wire.ReplacedOrder] | NotSent:
+        """POST /amm/orders/replace with an encoded ReplaceBody."""
+        return self._begin_order("/amm/orders/replace", body, self._replaced, gate)
+
+    def begin_cancel(self, order_id: str) -> Answer[wire.CancelledOrder]:
+        path = _path("orders", order_id, "cancel")
+        call = _Call(request_class=RequestClass.CANCEL, method=b"POST", path=path)
+        token, begun = self._send_now(call)
+        assert not isinstance(begun, int), "a cancel has no gate"
+        return self._answered(call, token, begun, _CANCELLED)
+
+    async def place(self, body: bytes, *, gate: Gate) -> Outcome[wire.PlacedOrder]:
+        return await _outcome(self.begin_place(body, gate=gate))
 
     async def replace(self, body: bytes, *, gate: Gate) -> Outcome[wire.ReplacedOrder]:
-        """POST /amm/orders/replace with an encoded ReplaceBody."""
-        return await self._new_order("/amm/orders/replace", body, self._replaced, gate)
-
-    async def _new_order(self, path: str, body: bytes, reader: Reader[T], gate: Gate) -> Outcome[T]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way.add(done)
-        try:
-            return await self._mutate(RequestClass.ORDER, path, body, reader, gate)
-        finally:
-            self._under_way.discard(done)
-            done.set_result(None)
+        return await _outcome(self.begin_replace(body, gate=gate))
 
     async def cancel(self, order_id: str) -> Outcome[wire.CancelledOrder]:
-        path = _path("orders", order_id, "cancel")
-        return await self._mutate(RequestClass.CANCEL, path, b"", _CANCELLED)
+        return await self.begin_cancel(order_id)
 
     async def batch_cancel(self, market_id: str, scope: wire.ScopeName) -> Outcome[wire.BatchCancelled]:
         body = _ENCODER.encode(wire.BatchCancelBody(market_id=market_id, cancel_scope=scope))
         return await self._mutate(RequestClass.CANCEL, "/amm/orders/batch-cancel", body, _BATCH)
+
+    def _begin_order(self, path: str, body: bytes, reader: Reader[T], gate: Gate) -> Answer[T] | NotSent:
+        answer = self._begin(RequestClass.ORDER, path, body, reader, gate)
+        if isinstance(answer, NotSent):
+            return answer
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        return self._noted(done, answer)
+
+    async def _noted(self, done: asyncio.Future[None], answer: Answer[T]) -> Outcome[T]:
+        try:
+            return await answer
+        finally:
+            self._under_way.discard(done)
+            done.set_result(None)
 
     # -- supply and funds
 
@@ -274,8 +308,34 @@ class PlatformRest:
         reader: Reader[T],
         gate: Gate | None = None,
     ) -> Outcome[T]:
+        return await _outcome(self._begin(request_class, path, body, reader, gate))
+
+    def _begin(
+        self,
+        request_class: RequestClass,
+        path: str,
+        body: bytes,
+        reader: Reader[T],
+        gate: Gate | None = None,
+    ) -> Answer[T] | NotSent:
+        call = _Call(request_class=request_class, method=b"POST", path=path, body=body, gate=gate)
+        token, begun = self._send_now(call)
+        if isinstance(begun, int):
+            return NotSent(code=LocalReject(begun))
+        return self._answered(call, token, begun, reader)
+
+    def _send_now(self, call: _Call) -> tuple[str, asyncio.Future[Reply] | int | None]:
+        """Sends if nothing has to be waited for: (token, what the pool has begun or the gate has said)."""
+        token = self._session.current()
+        if not token:
+            return "", None
+        return token, self._pool.send_now(call.request_class, self._request(token, call), gate=call.gate)
+
+    async def _answered(
+        self, call: _Call, token: str, begun: asyncio.Future[Reply] | None, reader: Reader[T]
+    ) -> Outcome[T]:
         try:
-            reply = await self._send(request_class, b"POST", path, body, gate)
+            reply = await self._send(call, token, begun)
         except (NotSentError, SessionError) as error:
             return NotSent(code=LocalReject.NOT_READY, reason=str(error))
         except LostAnswerError as error:
@@ -318,7 +378,7 @@ class PlatformRest:
 
     async def _read(self, path: str, reader: Reader[T]) -> T:
         try:
-            reply = await self._send(RequestClass.QUERY, b"GET", path, b"", None)
+            reply = await self._send(_Call(request_class=RequestClass.QUERY, method=b"GET", path=path))
         except (NotSentError, LostAnswerError, SessionError) as error:
             raise ReadError(path, str(error)) from None
         assert isinstance(reply, Reply)
@@ -339,37 +399,30 @@ class PlatformRest:
         raise ReadError(path, f"HTTP {reply.status}, code {refusal.code}", refusal.code)
 
     async def _send(
-        self, request_class: RequestClass, method: bytes, path: str, body: bytes, gate: Gate | None
+        self, call: _Call, token: str = "", begun: asyncio.Future[Reply] | None = None
     ) -> Reply | int:
-        token = await self._session.token()
-        reply = await self._send_with(token, request_class, method, path, body, gate)
+        """The answer to a call, ``begun`` with this token or not at all; asked again with another token where
+        the venue refused the first."""
+        if begun is None:
+            token = await self._session.token()
+        reply = await self._answer(call, token, begun)
         if isinstance(reply, Reply) and reply.status == HTTP_UNAUTHORIZED:
-            token = await self._session.renew(token)
-            reply = await self._send_with(token, request_class, method, path, body, gate)
+            reply = await self._answer(call, await self._session.renew(token), None)
         return reply
 
-    async def _send_with(
-        self,
-        token: str,
-        request_class: RequestClass,
-        method: bytes,
-        path: str,
-        body: bytes,
-        gate: Gate | None,
-    ) -> Reply | int:
-        if token != self._token:
-            self._token = token
-            self._head_after_path = (
-                b" HTTP/1.1\r\nHost: " + self._pool.authority + b"\r\nAuthorization: Bearer " + token.encode()
-            ) + b"\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
-        head = b"%b /api/v1%b%b%d\r\n\r\n" % (method, path.encode(), self._head_after_path, len(body))
-        self.requests += 1
+    async def _answer(self, call: _Call, token: str, begun: asyncio.Future[Reply] | None) -> Reply | int:
         try:
-            reply = await self._pool.send(request_class, head + body, gate=gate)
+            if begun is None:
+                request = self._request(token, call)
+                reply: Reply | int = await self._pool.send(call.request_class, request, gate=call.gate)
+            else:
+                reply = await begun
         except LostAnswerError:
+            self.requests += 1
             self.errors += 1
             raise
         if isinstance(reply, Reply):
+            self.requests += 1
             received_unix_ns = lib.unix_now_ns()
             under_way_ns = lib.mono_now_ns() - reply.sent_mono_ns
             self.clock.seen(
@@ -380,7 +433,25 @@ class PlatformRest:
             )
         return reply
 
+    def _request(self, token: str, call: _Call) -> bytes:
+        if token != self._token:
+            self._token = token
+            self._head_after_path = (
+                b" HTTP/1.1\r\nHost: " + self._pool.authority + b"\r\nAuthorization: Bearer " + token.encode()
+            ) + b"\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
+        return b"%b /api/v1%b%b%d\r\n\r\n%b" % (
+            call.method,
+            call.path.encode(),
+            self._head_after_path,
+            len(call.body),
+            call.body,
+        )
+
 
 def encoded(body: Struct) -> bytes:
     """A request body as the bytes that every resend repeats."""
     return _ENCODER.encode(body)
+
+
+async def _outcome(begun: Answer[T] | NotSent) -> Outcome[T]:
+    return begun if isinstance(begun, NotSent) else await begun

@@ -100,15 +100,20 @@ class PlatformSession:
 
         Raises SessionError when there is none.
         """
-        token, now = self._access, time.monotonic()
-        if token and now < self._renew_mono_s:
+        token = self.current()
+        if token:
             return token
+        token, now = self._access, time.monotonic()
         try:
             return await self.renew(token)
         except SessionError:
             if token and now < self._expires_mono_s:
                 return token
             raise
+
+    def current(self) -> str:
+        """The access token while it needs no renewal; empty where :meth:`token` has to be asked."""
+        return self._access if time.monotonic() < self._renew_mono_s else ""
 
     async def renew(self, refused: str) -> str:
         """A token other than ``refused``; callers that come together share one renewal.

@@ -304,6 +304,7 @@ class Gateway:
         while True:
             now_mono_ns = lib.mono_now_ns()
             self._proc.beat(now_mono_ns)
+            self._pool.tend(now_mono_ns)
             for reports in self._context.reports.values():
                 if reports.flush():
                     self._tell_anew(reports.worker)
@@ -316,7 +317,6 @@ class Gateway:
                 self._context.spawn(self._rebuild())
             ticks += 1
             if ticks % _TICKS_PER_SECOND == 0:
-                self._pool.close_idle(now_mono_ns)
                 self._context.controls.watch_engine(now_mono_ns)
                 self._context.publish_counters()
                 self._proc.record_cpu(lib.current_cpu())

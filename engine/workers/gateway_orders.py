@@ -11,8 +11,8 @@ Reads: nothing by itself; the gateway hands it intents.  Writes: live-order rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -23,7 +23,16 @@ from engine.events import Direction, LocalReject, Outcome
 from engine.risk.pretrade import Candidate
 from engine.risk.rate import TokenBucket
 from engine.venues import platform_rest as venue
-from engine.venues.platform_rest import Answered, Gate, NotSent, ReadError, Refused, Unknown, encoded
+from engine.venues.platform_rest import (
+    Answer,
+    Answered,
+    Gate,
+    NotSent,
+    ReadError,
+    Refused,
+    Unknown,
+    encoded,
+)
 from engine.venues.platform_wire import (
     CancelledOrder,
     NewOrder,
@@ -59,23 +68,40 @@ class OrderDesk:
         self._context: Final = context
         self._trades: Final = trades
 
-    # -- intents. Each returns at once: the row is taken, the request is a task's.
+    # -- intents. Each returns at once: the row is taken, the request is in the socket if a connection was at
+    # hand, and what comes of it is a task's.
 
     def place(self, market: GatewayMarket, intent: Intent) -> None:
-        order = self._open(market, intent)
+        candidate = intent.candidate()
+        order = self._open(market, intent, candidate)
         if order is not None:
-            self._context.spawn(self._place(market, order, intent.candidate()))
+            bucket = self._context.order_tokens
+            body = encoded(_new_order(market, order))
+            gate = self._gate(market, order, candidate, bucket)
+            answer = self._context.rest.begin_place(body, gate=gate)
+            if isinstance(answer, NotSent):  # at once: the next order is checked against what there is
+                self._never_was(market, order, answer.code)
+            else:
+                self._context.spawn(self._placed(market, order, body, answer))
 
     def replace(self, market: GatewayMarket, intent: Intent) -> None:
         old = self._target(market, intent)
         if old is None:
             return
-        order = self._open(market, intent)
+        candidate = intent.candidate()
+        order = self._open(market, intent, candidate)
         if order is None:
             return
         order.replaces = old
         market.set_state(old, lib.LIVE_CANCELLING, busy=True)
-        self._context.spawn(self._replace(market, old, order, intent.candidate()))
+        self._context.counts.replaces += 1
+        body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
+        gate = self._gate(market, order, candidate, market.replace_tokens)
+        answer = self._context.rest.begin_replace(body, gate=gate)
+        if isinstance(answer, NotSent):
+            self._replace_not_sent(market, old, order, answer)
+        else:
+            self._context.spawn(self._replace_answered(market, old, order, body, answer))
 
     def cancel(self, market: GatewayMarket, intent: Intent) -> None:
         order = self._target(market, intent)
@@ -93,9 +119,31 @@ class OrderDesk:
         market.set_state(order, lib.LIVE_CANCELLING, busy=True)
         self._context.spawn(self._cancel(market, order, intent=intent, worker_epoch=worker_epoch))
 
-    def _open(self, market: GatewayMarket, intent: Intent) -> LiveOrder | None:
+    def _cancel(
+        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
+    ) -> Coroutine[Any, Any, None]:
+        """Begins to cancel at once; what is returned cancels until the venue has said that it is gone."""
+        self._context.journal_cancel(
+            Sent(
+                at_ms=unix_ms(),
+                op="cancel",
+                market=market.market_id,
+                order=order.venue_order_id,
+                epoch=worker_epoch,
+                intent=intent,
+            )
+        )
+        return self._cancelled(
+            market, order, self._ask_to_cancel(order), intent=intent, worker_epoch=worker_epoch
+        )
+
+    def _ask_to_cancel(self, order: LiveOrder) -> Answer[CancelledOrder]:
+        self._context.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
+        return self._context.rest.begin_cancel(order.venue_order_id)
+
+    def _open(self, market: GatewayMarket, intent: Intent, candidate: Candidate) -> LiveOrder | None:
         order = market.open_order(
-            intent.candidate(),
+            candidate,
             worker_epoch=intent.worker_epoch,
             intent=intent.number,
             now_ms=unix_ms(),
@@ -201,12 +249,11 @@ class OrderDesk:
 
     # -- place
 
-    async def _place(self, market: GatewayMarket, order: LiveOrder, candidate: Candidate) -> None:
-        body = encoded(_new_order(market, order))
+    async def _placed(
+        self, market: GatewayMarket, order: LiveOrder, body: bytes, answer: Answer[PlacedOrder]
+    ) -> None:
         rest, bucket = self._context.rest, self._context.order_tokens
-        outcome: venue.Outcome[PlacedOrder] = await rest.place(
-            body, gate=self._gate(market, order, candidate, bucket)
-        )
+        outcome = await answer
         match outcome:
             case Answered(data=placed, sent_mono_ns=sent_mono_ns):
                 self._live(market, order, placed.order, placed.trades, sent_mono_ns)
@@ -226,24 +273,24 @@ class OrderDesk:
 
     # -- replace
 
-    async def _replace(
-        self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, candidate: Candidate
+    async def _replace_answered(
+        self,
+        market: GatewayMarket,
+        old: LiveOrder,
+        order: LiveOrder,
+        body: bytes,
+        answer: Answer[ReplacedOrder],
     ) -> None:
-        body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
         rest, bucket = self._context.rest, market.replace_tokens
-        self._context.counts.replaces += 1
-        outcome: venue.Outcome[ReplacedOrder] = await rest.replace(
-            body, gate=self._gate(market, order, candidate, bucket)
-        )
+        outcome = await answer
         match outcome:
             case Answered(data=replaced, sent_mono_ns=sent_mono_ns):
                 self._replaced(market, old, order)
                 if (replaced.old_order_filled_quantity or 0) > old.filled:
                     self._trades.poke()
                 self._live(market, order, replaced.new_order, replaced.trades, sent_mono_ns)
-            case NotSent(code=code):
-                self._still_live(market, old)
-                self._never_was(market, order, code)
+            case NotSent():
+                self._replace_not_sent(market, old, order, outcome)
             case Refused():
                 await self._replace_refused(market, old, order, outcome, bucket)
             case Unknown(sent_mono_ns=sent_mono_ns):
@@ -263,6 +310,12 @@ class OrderDesk:
                 else:
                     await self._settle(market, old, intent=order.intent, worker_epoch=order.worker_epoch)
                     self._never_was(market, order, LocalReject.NOT_READY)
+
+    def _replace_not_sent(
+        self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, outcome: NotSent
+    ) -> None:
+        self._still_live(market, old)
+        self._never_was(market, order, outcome.code)
 
     def _replaced(self, market: GatewayMarket, old: LiveOrder, order: LiveOrder) -> None:
         """The venue took the old order off the book in the act that made the new one."""
@@ -303,24 +356,19 @@ class OrderDesk:
 
     # -- cancel
 
-    async def _cancel(
-        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
+    async def _cancelled(
+        self,
+        market: GatewayMarket,
+        order: LiveOrder,
+        answer: Answer[CancelledOrder],
+        *,
+        intent: int,
+        worker_epoch: int,
     ) -> None:
         """Cancels until the venue has said that the order is gone; a cancel is never given up."""
         attempt, told = 0, False
-        self._context.journal_cancel(
-            Sent(
-                at_ms=unix_ms(),
-                op="cancel",
-                market=market.market_id,
-                order=order.venue_order_id,
-                epoch=worker_epoch,
-                intent=intent,
-            )
-        )
-        while not order.gone():
-            self._context.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
-            outcome: venue.Outcome[CancelledOrder] = await self._context.rest.cancel(order.venue_order_id)
+        while True:
+            outcome = await answer
             if crash_points.armed:
                 crash_points.reach("gateway.mid_cancel")
             match outcome:
@@ -352,6 +400,9 @@ class OrderDesk:
                     self._context.counts.resends += 1
             await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else _RETRY_S)
             attempt += 1
+            if order.gone():
+                break
+            answer = self._ask_to_cancel(order)
         if not told:
             self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
 

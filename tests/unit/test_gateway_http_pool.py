@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from engine._native import lib
 from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -202,6 +203,71 @@ def test_a_request_given_up_while_waiting_leaves_room_for_others() -> None:
             await pool.send(RequestClass.ORDER, GET)
 
     asyncio.run(with_server(silence, use, connections=1, timeout_s=0.2))
+
+
+def test_what_need_not_wait_is_sent_before_the_event_loop_turns() -> None:
+    async def use(pool: HttpPool) -> None:
+        assert pool.send_now(RequestClass.ORDER, GET) is None, "no connection is open yet"
+        await pool.send(RequestClass.ORDER, GET)
+        assert pool.send_now(RequestClass.ORDER, GET, gate=lambda: -7) == -7
+        begun = pool.send_now(RequestClass.ORDER, GET)
+        assert isinstance(begun, asyncio.Future)
+        assert pool.send_now(RequestClass.ORDER, GET) is None, "its one connection is taken"
+        assert (await begun).body == b"ok"
+        assert isinstance(pool.send_now(RequestClass.ORDER, GET), asyncio.Future)
+
+    asyncio.run(with_server(writes(OK), use))
+
+
+def test_an_answer_nobody_awaits_any_more_meets_no_later_request() -> None:
+    async def late(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(OK)
+
+    async def use(pool: HttpPool) -> None:
+        given_up = asyncio.create_task(pool.send(RequestClass.ORDER, GET))
+        await asyncio.sleep(0.02)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        assert isinstance(await pool.send(RequestClass.ORDER, GET), Reply)
+
+    asyncio.run(with_server(late, use, connections=1))
+
+
+def test_connections_are_opened_ahead_and_kept_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.venues.http_pool.IDLE_NS_MAX", 50_000_000)
+
+    async def use(pool: HttpPool) -> None:
+        async def tended(condition: Callable[[], bool]) -> None:
+            async with asyncio.timeout(5.0):
+                while not condition():
+                    pool.tend(lib.mono_now_ns())
+                    await asyncio.sleep(0.001)
+
+        def take() -> bool:
+            begun.append(pool.send_now(RequestClass.CANCEL, GET))
+            return begun[-1] is None
+
+        begun: list[asyncio.Future[Reply] | int | None] = []
+        await tended(lambda: len(pool.connections) == 4)
+        first = set(pool.connections)
+        await tended(lambda: len(pool.connections) == 4 and not first & pool.connections)
+        await tended(take)
+        assert len(begun) > 4, "each of four connections took one request at once"
+
+    asyncio.run(with_server(silence, use))
+
+
+def test_a_server_that_is_not_there_is_not_asked_all_the_time() -> None:
+    async def use(pool: HttpPool) -> None:
+        attempts = 0
+        for _ in range(50):
+            pool.tend(lib.mono_now_ns())
+            attempts += pool.opening
+            await asyncio.sleep(0.002)
+        assert attempts < 10
+
+    asyncio.run(use(HttpPool("http://127.0.0.1:1", connections=2, timeout_s=1.0)))
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "x"])
