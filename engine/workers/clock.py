@@ -13,6 +13,10 @@ class Clock(Struct, frozen=True, kw_only=True):
     mono_ns: int
     unix_ms: int
 
+    @property
+    def mono_ms(self) -> int:
+        return self.mono_ns // 1_000_000
+
 
 def now() -> Clock:
     return Clock(mono_ns=lib.mono_now_ns(), unix_ms=lib.unix_now_ns() // 1_000_000)

@@ -96,7 +96,7 @@ class Holdings:
 
     def flows_are(self, total_cents: int) -> None:
         """An operator's money is neither profit nor drift: it is booked before anything is compared."""
-        news_cents = self._policy.flows_are(total_cents)
+        news_cents = self._policy.money.flows_are(total_cents)
         if news_cents and self._counters.syncs:
             self._become(structs.replace(self.stock, cash_cents=self.stock.cash_cents + news_cents))
 
@@ -104,7 +104,7 @@ class Holdings:
         """Stock by the venue's books, without a trade."""
         if venue == self.stock:
             return
-        self._policy.corrected(self.stock, venue)
+        self._policy.money.corrected(self.stock, venue)
         self._become(venue)
 
     def reconcile(self, venue: Stock, *, paid_out: bool) -> None:

@@ -20,12 +20,12 @@ from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
 from engine.workers.intents import IntentWriter
 from engine.workers.market_life import MarketLife, Step
-from engine.workers.market_policy import MarketPolicy
 from engine.workers.market_state import MarketState
 from engine.workers.market_sync import MarketSync
 from engine.workers.market_terms import TermsInForce
 from engine.workers.own_orders import OwnOrders
 from engine.workers.pair_supply import PairSupply
+from engine.workers.policy_gates import MarketGates
 from engine.workers.refusals import refusal
 from engine.workers.requoter import Requoter
 from engine.workers.state_row import StateRow
@@ -44,7 +44,7 @@ class MarketExecutions:
         slot: int,
         worker_epoch: int,
         terms: TermsInForce,
-        policy: MarketPolicy,
+        gates: MarketGates,
         state: MarketState,
         life: MarketLife,
         orders: OwnOrders,
@@ -60,7 +60,7 @@ class MarketExecutions:
         self._slot = slot
         self._worker_epoch = worker_epoch
         self._terms = terms
-        self._policy = policy
+        self._gates = gates
         self._state = state
         self._life = life
         self._orders = orders
@@ -110,7 +110,7 @@ class MarketExecutions:
         if counters.syncs and not self._holdings.book(record, clock):
             self._sync.ask()  # the venue's word, before anything is sent
         self._orders.filled(record.live_slot, record.quantity)
-        self._policy.velocity(self._orders.resting_shares(Side.BID), self._orders.resting_shares(Side.ASK))
+        self._gates.velocity(self._orders.resting_shares(Side.BID), self._orders.resting_shares(Side.ASK))
         counters.fills += 1
         counters.total_fills_today += 1
         self._requoter.wanted = True

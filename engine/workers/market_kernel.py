@@ -13,6 +13,7 @@ from engine.events import Side
 from engine.native_memory import new_native
 from engine.quoting import horizon
 from engine.quoting.inventory import Stock
+from engine.quoting.oracle import OracleView
 from engine.quoting.pricing import MarketTerms, native_params, own_params, price_params
 from engine.workers.clock import Clock
 from engine.workers.param_ramp import ParamRamp
@@ -109,6 +110,19 @@ class MarketKernel:
     def compute(self, unix_ms: int) -> None:
         """Recomputes the target for timers and changed inputs; messages do so by themselves."""
         lib.quote_market_compute(self.native, unix_ms)
+
+    def take_oracle(self) -> OracleView:
+        """What the oracle said; its moves are taken, so that each is seen once. For a market that has one."""
+        seen = self.oracle
+        view = OracleView(
+            configured=True,
+            price_cents=None if seen.last_ticks == lib.ORACLE_NO_PRICE else int(seen.last_ticks),
+            updated_ms=int(seen.recv_mono_ns) // _NS_PER_MS,
+            rise_cents=int(seen.rise_ticks),
+            fall_cents=int(seen.fall_ticks),
+        )
+        seen.rise_ticks = seen.fall_ticks = 0
+        return view
 
     def feed_latency_ms(self, clock: Clock) -> float | None:
         """Venue time against arrival, the median of the last 20 messages (§5.3 LATENCY); None with fewer."""

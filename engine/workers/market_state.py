@@ -1,6 +1,6 @@
 """Where a quoted market stands: its lifecycle (§8) and the venue's status, and how each is entered.
 
-Writes: the kill word of its market, through policy.
+Writes: the kill word of its market, through its kill switch.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import structlog
 from engine.alerts import Alert, Alerts, Severity
 from engine.events import KillCause, Lifecycle, MarketStatus
 from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, allows, step
+from engine.workers.kill_switch import KillSwitch
 from engine.workers.market_life import MarketLife
-from engine.workers.market_policy import MarketPolicy
 from engine.workers.sweep import Sweep
 
 _log = structlog.get_logger()
@@ -25,13 +25,13 @@ class MarketState:
     """The only place where ``lifecycle`` and ``status`` change."""
 
     def __init__(
-        self, *, market: str, life: MarketLife, policy: MarketPolicy, sweep: Sweep, alert: Alerts
+        self, *, market: str, life: MarketLife, kills: KillSwitch, sweep: Sweep, alert: Alerts
     ) -> None:
         self.lifecycle = Lifecycle.STOPPED if life.stopped else Lifecycle.STARTING
         self.status = MarketStatus.UNKNOWN
         self._market = market
         self._life = life
-        self._policy = policy
+        self._kills = kills
         self._sweep = sweep
         self._alert = alert
 
@@ -68,7 +68,7 @@ class MarketState:
 
     def kill(self, causes: KillCause) -> None:
         """Latches causes by name (§5.2): EMERGENCY until an operator's resume."""
-        self._policy.kill(causes)
+        self._kills.kill(causes)
         if allows(LIFECYCLE, self.lifecycle, LifecycleEvent.KILL):
             self.enter(LifecycleEvent.KILL)
 

@@ -61,7 +61,7 @@ class PairSupply:
                 yes_available=held.yes_available,
                 no_available=held.no_available,
                 free_cash_cents=held.stock.cash_cents - frozen.cash_cents,
-                phase=self._policy.current_phase,
+                phase=self._policy.phase.current,
                 level=self._policy.defence.level,
                 market_active=market_active,
                 left_ms=self._kernel.inputs.trading_end_ms - clock.unix_ms,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from engine.events import KillCause, Phase
 from engine.quoting.budget import Ledger
@@ -12,8 +12,6 @@ from engine.quoting.kills import Money
 from engine.quoting.phases import PhaseChange, PhaseState
 from engine.quoting.transitions import PhaseReason
 from engine.workers.clock import Clock
-
-_NS_PER_MS: Final = 1_000_000
 
 
 def phase(state: Any, now_unix_ms: int) -> PhaseState:
@@ -60,7 +58,7 @@ def ledger(state: Any) -> Ledger | None:
 def gates(state: Any, clock: Clock) -> GateState:
     """A velocity lock outlives the process that saw it; every other gate is seen anew."""
     left_ms = state.lvr_cooldown_until_ms - clock.unix_ms
-    return GateState(lvr_until_ms=clock.mono_ns // _NS_PER_MS + left_ms if left_ms > 0 else 0)
+    return GateState(lvr_until_ms=clock.mono_ms + left_ms if left_ms > 0 else 0)
 
 
 def save(
@@ -86,7 +84,7 @@ def save(
     state.calm_cycles = min(defence.calm_cycles, 255)
     state.kill_causes = int(causes)
     state.kill_switch = bool(causes)
-    left_ms = gates.lvr_until_ms - clock.mono_ns // _NS_PER_MS
+    left_ms = gates.lvr_until_ms - clock.mono_ms
     state.lvr_cooldown_until_ms = clock.unix_ms + left_ms if left_ms > 0 else 0
     if ledger is not None:
         _save_ledger(state, ledger)

@@ -33,12 +33,13 @@ from engine.workers.ladder_sender import LadderSender
 from engine.workers.market_executions import MarketExecutions
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.market_life import MarketLife, Step, StopMode
-from engine.workers.market_policy import MarketPolicy, Standing
+from engine.workers.market_policy import MarketPolicy
 from engine.workers.market_state import MarketState
 from engine.workers.market_sync import MarketSync
 from engine.workers.market_terms import TermsInForce
 from engine.workers.own_orders import OwnOrders
 from engine.workers.pair_supply import PairSupply
+from engine.workers.policy_standing import Standing
 from engine.workers.requoter import Requoter
 from engine.workers.state_row import StateRow
 from engine.workers.sweep import Sweep
@@ -86,7 +87,7 @@ class QuotedMarket:
         self.policy = MarketPolicy(
             arena=arena,
             slot=slot,
-            config=config,
+            terms=self.terms,
             kernel=self.kernel,
             state=counters,
             alert=alert,
@@ -146,14 +147,14 @@ class QuotedMarket:
             clock=clock,
         )
         self.state = MarketState(
-            market=config.id, life=self.life, policy=self.policy, sweep=self._sweep, alert=alert
+            market=config.id, life=self.life, kills=self.policy.kills, sweep=self._sweep, alert=alert
         )
         self._executions = MarketExecutions(
             arena=arena,
             slot=slot,
             worker_epoch=worker_epoch,
             terms=self.terms,
-            policy=self.policy,
+            gates=self.policy.gates,
             state=self.state,
             life=self.life,
             orders=self.orders,
@@ -181,7 +182,7 @@ class QuotedMarket:
     @property
     def gates(self) -> Gate:
         """What holds quotes back."""
-        return self.policy.held
+        return self.policy.gates.held
 
     @property
     def live(self) -> list[LiveOrder]:
@@ -215,7 +216,7 @@ class QuotedMarket:
     def next_timer_ns(self) -> int:
         """Monotonic time at which something here is due even if nothing arrives; may lie in the past."""
         due = self._cycle_due_ns
-        release_ns = self.policy.next_release_ns
+        release_ns = self.policy.gates.next_release_ns
         if release_ns is not None:
             due = min(due, release_ns)
         if self._requoter.paused_until_ns:
@@ -249,13 +250,12 @@ class QuotedMarket:
     def _take_config(self) -> None:
         """Hot reload (§10): looked for each cycle; new values hold as a whole."""
         if self.terms.reload():
-            self.policy.config = self.terms.config
             self._requoter.wanted = True
 
     def _live_on(self, clock: Clock) -> None:
         """The next step of a start, of an operator's stop, or of winding down (§8)."""
         if self.lifecycle == Lifecycle.STARTING and self.synced:
-            if self.policy.causes:
+            if self.policy.kills.causes:
                 self._started(LifecycleEvent.STARTED_KILLED)
             elif self.kernel.native.book_valid:
                 self._started(LifecycleEvent.STARTED)
@@ -291,27 +291,28 @@ class QuotedMarket:
     def _look(self, clock: Clock, *, cycle: bool) -> None:
         """Policy, and what a change of it means for the market."""
         policy, counters = self.policy, self.row.counters
-        self.row.account_time(policy.held, policy.defence.level, clock)
-        before, day, release_ns = policy.held, policy.day, policy.next_release_ns
+        self.row.account_time(policy.gates.held, policy.defence.level, clock)
+        before, release_ns = policy.gates.held, policy.gates.next_release_ns
+        day = policy.money.day
         if policy.look(clock, self._standing(), cycle=cycle):
             self.kernel.compute(clock.unix_ms)
-        if day != policy.day:
+        if day != policy.money.day:
             counters.total_fills_today = 0  # §9.4
-        if before & ~policy.held:
+        if before & ~policy.gates.held:
             self._requoter.wanted = True  # §3.8: a released gate re-quotes
             self._intents.trigger_mono_ns = min(release_ns or clock.mono_ns, clock.mono_ns)
-        if policy.causes and self.lifecycle == Lifecycle.RUNNING:
+        if policy.kills.causes and self.lifecycle == Lifecycle.RUNNING:
             self.state.enter(LifecycleEvent.KILL)
-        elif policy.resumes_by_itself and self.state.is_active:
+        elif policy.kills.resumes_by_itself and self.state.is_active:
             self.resume(clock, reason="market ACTIVE again")  # D15
         if self.synced and self.holdings.is_oversold:
             self.reconcile()  # A2: nothing new goes out until the venue has spoken
         self._intents.basis = OrderBasis(
-            phase=policy.current_phase,
+            phase=policy.phase.current,
             level=policy.defence.level,
             config_version=self.terms.config_version,
             inventory_version=counters.inventory_version,
-            gates=policy.held,
+            gates=policy.gates.held,
         )
 
     def _standing(self) -> Standing:
@@ -332,7 +333,7 @@ class QuotedMarket:
             self._sweep.pull(clock)
         elif not self.life.failed and self._sync.is_due(clock, any_busy=self.orders.any_busy):
             self._sync.send(clock)
-        elif self.policy.causes:
+        elif self.policy.kills.causes:
             self._sweep.pull_killed(clock, word_is_up=bool(self._arena.killed(self._slot)))
             self._requoter.forget()
         elif leaving or held == Gate.INVENTORY:
@@ -368,9 +369,9 @@ class QuotedMarket:
 
     def resume(self, clock: Clock, *, reason: str) -> KillCause:
         """EMERGENCY -> RUNNING, or the causes that refuse it; nothing is sent before a new SYNC."""
-        if not self.policy.causes or self.lifecycle != Lifecycle.EMERGENCY:
+        if not self.policy.kills.causes or self.lifecycle != Lifecycle.EMERGENCY:
             return KillCause(0)
-        refused = self.policy.resume(clock, self._standing(), reason=reason)
+        refused = self.policy.kills.resume(clock, self._standing(), reason=reason)
         if not refused:
             self.state.enter(LifecycleEvent.RESUME)
             self._sweep.disarm()

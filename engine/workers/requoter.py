@@ -89,7 +89,7 @@ class Requoter:
     def _show(self, clock: Clock) -> None:
         rules = self._terms.funding
         assert rules is not None, "the kernel is ready only after the rules came"
-        if self._policy.is_one_side:
+        if self._policy.defence.is_one_side:
             rules = structs.replace(rules, allow_buy=False)  # D8: only what reduces
         sent, waiting = self._ladder.show(
             clock,
@@ -114,10 +114,10 @@ class Requoter:
             fair_price_cents=kernel.fair.fair_price_cents,
             touch_bid_cents=kernel.touch_bid_cents,
             touch_ask_cents=kernel.touch_ask_cents,
-            phase=policy.current_phase,
+            phase=policy.phase.current,
             level=policy.defence.level,
             multiplier=kernel.inputs.spread_multiplier,
             size_scale=kernel.inputs.size_scale,
-            gates=policy.held,
+            gates=policy.gates.held,
             config_version=self._terms.config_version,
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine._native import ffi, lib
 from engine.events import Side
+from engine.quoting.trade_window import PriceRange
 
 CAPACITY: Final = int(lib.TAPE_TRADES)
 # one tape_trade_t; side is engine.events.Side of the aggressor
@@ -81,4 +82,11 @@ class TradeTape:
             sell_lots=window.sell_lots,
             price_min_ticks=window.price_min_ticks,
             price_max_ticks=window.price_max_ticks,
+        )
+
+    def price_range(self, *, since_ms: int) -> PriceRange:
+        """Of the trades not older than ``since_ms``, on the cents grid, where a tick is a cent."""
+        window = self.window(since_ms=since_ms)
+        return PriceRange(
+            trades=window.trades, low_cents=window.price_min_ticks, high_cents=window.price_max_ticks
         )
