@@ -119,7 +119,7 @@ class Gateway:
         self._context.spawn(self._trades.run())
         if self._proc.config.venue.fills == "kafka":
             self._context.spawn(EventFeed(self._context, self._trades, self._desk, self._truth).run())
-        await asyncio.gather(*(self._admit(market) for market in markets if market.funded))
+        await asyncio.gather(*(self._admit(market) for market in markets if market.account.funded))
         await self._persist("statuses", self._truth.read_statuses)
         await self._persist("balance", self._cash.begin)
         self._context.spawn(self._truth.watch_status())

@@ -99,14 +99,14 @@ class CashTruth:
 
     def _booked(self) -> list[tuple[str, int, bool, int]]:
         """Changes when anything that moves cash is booked in any market."""
-        markets = self._context.markets.values()
-        return [(m.cursor, m.supplies, m.funded, m.stock.cash_cents) for m in markets]
+        accounts = [market.account for market in self._context.markets.values()]
+        return [(each.cursor, each.supplies, each.funded, each.stock.cash_cents) for each in accounts]
 
     def _allocated_cents(self) -> int:
-        return sum(market.stock.cash_cents for market in self._context.markets.values())
+        return sum(market.account.stock.cash_cents for market in self._context.markets.values())
 
     async def _differs(self, cents: int) -> None:
-        markets = [market for market in self._context.markets.values() if market.funded]
+        markets = [market for market in self._context.markets.values() if market.account.funded]
         tolerance_cents = min((market.quote.cash_tolerance for market in markets), default=0)
         if abs(cents) <= tolerance_cents:
             self._context.proc.alert(Alert.INVENTORY_DRIFT_WARNING, Severity.WARNING, cash_cents=cents)
@@ -136,8 +136,9 @@ class CashTruth:
         if not drift_cents:
             return
         outside_cents = self._flows.of(market).outside_cents
-        cash_cents = market.stock.cash_cents + drift_cents - outside_cents
-        market.set_cash(cash_cents, cursor=market.cursor, funded=True, outside_cents=outside_cents)
+        account = market.account
+        cash_cents = account.stock.cash_cents + drift_cents - outside_cents
+        account.set_cash(cash_cents, cursor=account.cursor, funded=True, outside_cents=outside_cents)
         self._funds.note_baseline(market)
         self._context.proc.alert(
             Alert.INVENTORY_DRIFT_CRITICAL,
@@ -160,7 +161,7 @@ class CashTruth:
             ledger_cents = await self._funds.ledger_cents(market)
             await self._trades.caught_up()
             if self._booked() == before and not market.supply_busy:
-                return ledger_cents + self._flows.of(market).outside_cents - market.stock.cash_cents
+                return ledger_cents + self._flows.of(market).outside_cents - market.account.stock.cash_cents
             await asyncio.sleep(_RETRY_S)
         _log.warning("ledger_moves", market=market.market_id, tries=_TRIES)
         return 0

@@ -92,7 +92,7 @@ class CommandDesk:
         """What came of it: 0, or a code that says why nothing did."""
         if command.kind == lib.COMMAND_START:
             return await self._start(market, int(command.amount_cents))
-        if not market.funded or not market.open_for_orders or self._context.proc.stopping:
+        if not market.account.funded or not market.open_for_orders or self._context.proc.stopping:
             return int(LocalReject.NOT_READY)
         amount_cents = int(command.amount_cents)
         if not 0 < amount_cents <= TRANSFER_CENTS_MAX:
@@ -112,7 +112,7 @@ class CommandDesk:
 
     async def _start(self, market: GatewayMarket, budget_cents: int) -> int:
         """Whatever of the start the venue has not seen yet. Done again it does nothing."""
-        if market.funded and market.open_for_orders:
+        if market.account.funded and market.open_for_orders:
             return 0
         try:
             await self._funds.open(market, budget_cents=budget_cents)
@@ -129,14 +129,12 @@ class CommandDesk:
         """Burns as many free pairs as the cash lacks; nothing at all when they are too few (2001)."""
         if self._flows.of(market).last_key == key or market.rules is None:
             return 0
-        frozen = frozen_by(market.orders.values(), market.rules.taker_fee_bps)
-        missing_cents = amount_cents - (market.stock.cash_cents - frozen.cash_cents)
+        stock, frozen = market.account.stock, frozen_by(market.orders.values(), market.rules.taker_fee_bps)
+        missing_cents = amount_cents - (stock.cash_cents - frozen.cash_cents)
         if missing_cents <= 0:
             return 0
         pairs = -(-missing_cents // PAIR_CENTS)
-        free_pairs = min(
-            market.stock.yes_volume - frozen.yes_volume, market.stock.no_volume - frozen.no_volume
-        )
+        free_pairs = min(stock.yes_volume - frozen.yes_volume, stock.no_volume - frozen.no_volume)
         if pairs > free_pairs:
             return venue.NOT_ENOUGH_CASH
         return await self._funds.burn_for_operator(market, pairs)

@@ -111,7 +111,7 @@ class Controls:
         orders, frozen_cents, loss_cents, cash_cents = -1, 0, 0, 0
         for other in self._markets.values():
             orders += len(other.orders)
-            cash_cents += other.stock.cash_cents
+            cash_cents += other.account.stock.cash_cents
             if other is not market:
                 commitment = other.commitment()
                 frozen_cents += commitment.frozen_cents

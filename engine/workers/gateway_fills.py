@@ -255,7 +255,7 @@ class TradeFeed:
         for _ in range(_WALK_PAGES_MAX):
             page = await self._context.rest.trades(market_id=market.market_id, cursor=cursor)
             newest_first += page.items
-            reached = any(trade.trade_id == market.cursor for trade in page.items)
+            reached = any(trade.trade_id == market.account.cursor for trade in page.items)
             if reached or not page.has_more or not page.next_cursor:
                 break
             cursor = page.next_cursor
@@ -263,12 +263,12 @@ class TradeFeed:
             return False
         since = [trade.trade_id for trade in newest_first]
         newest_at = newest_first[0].executed_at if newest_first else _NEVER
-        if market.cursor:
-            if market.cursor not in since:
+        if market.account.cursor:
+            if market.account.cursor not in since:
                 return False
             newest_first, known = (
-                newest_first[: since.index(market.cursor)],
-                newest_first[since.index(market.cursor) :],
+                newest_first[: since.index(market.account.cursor)],
+                newest_first[since.index(market.account.cursor) :],
             )
             self.know(known)
         self._apply(newest_first)

@@ -93,8 +93,8 @@ class MoneyFlows:
                 else:
                     _log.warning("transfer_never_arrived", market=market.market_id, key=pending.key)
                     self._write(market, structs.replace(self.of(market), pending=None))
-        if market.funded:
-            market.set_outside(self.of(market).outside_cents)
+        if market.account.funded:
+            market.account.set_outside(self.of(market).outside_cents)
 
     async def move(
         self, market: GatewayMarket, kind: TransferKind, amount_cents: int, *, key: str
@@ -194,8 +194,8 @@ class MoneyFlows:
                 last_key=transfer.key,
             ),
         )
-        if market.funded:
-            market.set_outside(self.of(market).outside_cents)
+        if market.account.funded:
+            market.account.set_outside(self.of(market).outside_cents)
         _log.info(
             "transfer_booked",
             market=market.market_id,

@@ -122,14 +122,14 @@ class MarketFunds:
         pending = self._pending(market)
         if pending is not None:
             refused = await self._send_supply(market, pending)
-            if refused is not None and not market.funded and refused.code != _HTTP_INTERNAL:
+            if refused is not None and not market.account.funded and refused.code != _HTTP_INTERNAL:
                 self._clear_pending(market)
                 raise StartRefusedError(refused.code, f"{pending.kind}: {refused.message}")
             await self._cash_from_ledger(market)
             self._clear_pending(market)
             if refused is None:
                 market.resolved_pairs = pending.quantity if pending.kind == "mint" else -pending.quantity
-        elif not market.funded:
+        elif not market.account.funded:
             if market.status in GONE:
                 raise StartRefusedError(venue.MARKET_NOT_ACTIVE, f"market is {market.status.name}")
             async with self._flows.alone:
@@ -137,7 +137,7 @@ class MarketFunds:
         elif market.status in PAID_OUT:
             await self._cash_from_ledger(market)  # the payout may have come while nobody looked
         elif not await self._trades.resume(market):
-            _log.warning("cursor_out_of_reach", market=market.market_id, cursor=market.cursor)
+            _log.warning("cursor_out_of_reach", market=market.market_id, cursor=market.account.cursor)
             await self._cash_from_ledger(market)
 
     async def _fund(self, market: GatewayMarket, budget_cents: int) -> None:
@@ -153,7 +153,7 @@ class MarketFunds:
             match outcome:
                 case Answered(data=started):
                     minted_cents = started.initial_mint_quantity * PAIR_CENTS
-                    market.set_cash(
+                    market.account.set_cash(
                         started.initial_budget_cents - minted_cents,
                         cursor=cursor,
                         funded=True,
@@ -178,7 +178,7 @@ class MarketFunds:
                     pass
             await asyncio.sleep(delay_s)
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
-        _log.info("market_funded", market=market.market_id, cash_cents=market.stock.cash_cents)
+        _log.info("market_funded", market=market.market_id, cash_cents=market.account.stock.cash_cents)
 
     async def _deposit_and_mint(self, market: GatewayMarket, budget_cents: int) -> None:
         """For a venue without the start route: money in, then half of it into pairs (D16, D19).
@@ -203,7 +203,9 @@ class MarketFunds:
                 raise StartRefusedError(refused.code, f"mint: {refused.message}")
             minted = refused is None
         outside_cents = self._flows.of(market).outside_cents
-        market.set_cash(0, cursor=cursor, funded=True, budget_cents=budget_cents, outside_cents=outside_cents)
+        market.account.set_cash(
+            0, cursor=cursor, funded=True, budget_cents=budget_cents, outside_cents=outside_cents
+        )
         self.note_baseline(market)
         if minted:
             market.supply(pairs)
@@ -213,12 +215,12 @@ class MarketFunds:
         and the operators' money, which has no such rows."""
         for _ in range(_TRIES):
             cursor = await self._trades.newest(market)
-            fills = market.fills
+            fills = market.account.fills
             cash_cents = await self.ledger_cents(market)
             # a fill booked meanwhile, by whoever told it, may be in neither figure: read again
-            if await self._trades.newest(market) == cursor and market.fills == fills:
+            if await self._trades.newest(market) == cursor and market.account.fills == fills:
                 outside_cents = self._flows.of(market).outside_cents
-                market.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
+                market.account.set_cash(cash_cents, cursor=cursor, funded=True, outside_cents=outside_cents)
                 self.note_baseline(market)
                 return
         raise ReadError("/account/ledger", f"market {market.market_id} traded through {_TRIES} readings")
@@ -228,8 +230,8 @@ class MarketFunds:
         self._context.bookings.append(
             Baseline(
                 market=market.market_id,
-                cursor=market.cursor,
-                cash=market.stock.cash_cents,
+                cursor=market.account.cursor,
+                cash=market.account.stock.cash_cents,
                 booked_ms=unix_ms(),
                 started_pairs=started_pairs,
             )
@@ -286,19 +288,17 @@ class MarketFunds:
         if market.killed() & ~(_STANDING_KILLS if kind == "burn" else 0):
             return LocalReject.KILLED
         ready = self._context.admitting and market.open_for_orders and not market.supply_busy
-        if not ready or market.rules is None or not market.position_known:
+        if not ready or market.rules is None or not market.account.position_known:
             return LocalReject.NOT_READY
         if intent.quantity <= 0:
             return LocalReject.LIMIT
-        frozen = frozen_by(market.orders.values(), market.rules.taker_fee_bps)
+        stock, frozen = market.account.stock, frozen_by(market.orders.values(), market.rules.taker_fee_bps)
         if kind == "mint":
             if market.status != MarketStatus.ACTIVE:
                 return LocalReject.NOT_READY
-            free_cents = market.stock.cash_cents - frozen.cash_cents
+            free_cents = stock.cash_cents - frozen.cash_cents
             return LocalReject.CASH if intent.quantity * PAIR_CENTS > free_cents else None
-        free_pairs = min(
-            market.stock.yes_volume - frozen.yes_volume, market.stock.no_volume - frozen.no_volume
-        )
+        free_pairs = min(stock.yes_volume - frozen.yes_volume, stock.no_volume - frozen.no_volume)
         return LocalReject.OVERSELL if intent.quantity > free_pairs else None
 
     async def _supply_for(self, market: GatewayMarket, intent: Intent, kind: SupplyKind) -> None:
@@ -317,7 +317,7 @@ class MarketFunds:
 
     async def burn_for_operator(self, market: GatewayMarket, pairs: int) -> int:
         """Burns free pairs to pay a withdrawal: 0, or the code of what refused it."""
-        if market.supply_busy or not market.position_known:
+        if market.supply_busy or not market.account.position_known:
             return int(LocalReject.NOT_READY)
         self._begin(market, "burn", pairs)
         try:

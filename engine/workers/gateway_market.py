@@ -16,20 +16,20 @@ from collections import OrderedDict, deque
 from typing import Any, Final
 
 import structlog
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from engine._native import ffi, lib
 from engine.arena import Arena, cell, check, padded, unpadded
 from engine.config import QuoteConfig, RiskConfig, market_from_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
-from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
-from engine.quoting.inventory import Stock, apply_trade, buy_freeze_cents
+from engine.quoting.inventory import Stock, buy_freeze_cents
 from engine.risk.breakers import Breakers, Control
 from engine.risk.exposure import Commitment, order_loss_cents, stock_loss_cents
 from engine.risk.pretrade import Candidate
 from engine.risk.rate import BurstBucket, TokenBucket
 from engine.risk.staleness import Signs
 from engine.venues.platform_wire import MarketDetail
+from engine.workers.gateway_account import MarketAccount
 
 _log = structlog.get_logger()
 
@@ -154,7 +154,6 @@ class GatewayMarket:
         self.status = MarketStatus.UNKNOWN
         self.status_mono_ns = 0
         self.open_for_orders = False  # recovered and funded
-        self.position_known = False  # the shares in ``stock`` are the venue's plus fills since
         self.sweeping = False  # orders are being pulled: none may go out
         self.handled_kill_word = 0
         self.handled_epoch = self.worker_epoch()
@@ -170,7 +169,6 @@ class GatewayMarket:
         self.seen_generation = 0  # of the feed's book; a new one is a reconnect or a gap
         self.reconciled_mono_ns = 0  # when the venue's word on shares was last taken
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
-        self.supplies = 0  # mints and burns booked
         self.resolved_pairs = 0  # of a predecessor's mint or burn, for the quoter to be told of once
         self.pairs_under_way = 0  # of a mint (> 0) or burn (< 0) that the venue may have carried out
         self.flows_cents = 0  # operators' deposits less withdrawals
@@ -190,11 +188,10 @@ class GatewayMarket:
         self._orders_changed = True
         self.moved = asyncio.Event()  # set at every change of an order, of ``sweeping``, and by admit()
 
-        self._account = ffi.new("account_state_t *")
-        check(lib.account_read(ffi.addressof(self._market, "account"), self._account), "account row")
-        self.stock = Stock(cash_cents=int(self._account.cash_cents))
-        self.cursor = unpadded(self._account.cursor_trade_id)
-        self._client_ms = max(int(self._account.last_client_ms), client_ms_min)
+        self.account: Final = MarketAccount(
+            self.market_id, ffi.addressof(self._market, "account"), client_ms_min=client_ms_min
+        )
+        self._client_ms = self.account.client_ms
         self._client_sequence = _SEQUENCES_PER_MS  # the predecessor may have used all of its last ms
 
     def admit(self) -> None:
@@ -235,106 +232,18 @@ class GatewayMarket:
         """Market trades the feed has seen; moves before our fills can be listed."""
         return int(lib.cell_load(self._trade_count_word))
 
-    # -- account row
-
-    @property
-    def fills(self) -> int:
-        """Legs booked since the market's first start."""
-        return int(self._account.fills)
-
-    @property
-    def funded(self) -> bool:
-        return bool(self._account.funded)
-
-    def set_cash(
-        self,
-        cash_cents: int,
-        *,
-        cursor: str,
-        funded: bool,
-        budget_cents: int | None = None,
-        outside_cents: int = 0,
-    ) -> None:
-        """Books an absolute figure that includes trades up to ``cursor``, and ``outside_cents`` beside it."""
-        self.stock = Stock(
-            yes_volume=self.stock.yes_volume,
-            no_volume=self.stock.no_volume,
-            yes_cost_sum_cents=self.stock.yes_cost_sum_cents,
-            no_cost_sum_cents=self.stock.no_cost_sum_cents,
-            cash_cents=cash_cents + outside_cents,
-        )
-        self.cursor = cursor
-        self._account.outside_cents = outside_cents
-        self._account.funded = int(funded)
-        if budget_cents is not None:
-            self._account.budget_cents = budget_cents
-        self._write_account()
-
-    def set_outside(self, outside_cents: int) -> None:
-        """Money beside the market's ledger adds up to this now: cash moves by what is new."""
-        news_cents = outside_cents - int(self._account.outside_cents)
-        if news_cents:
-            self.stock = structs.replace(self.stock, cash_cents=self.stock.cash_cents + news_cents)
-            self._account.outside_cents = outside_cents
-            self._write_account()
-
-    def set_position(self, *, yes_volume: int, yes_cost: int, no_volume: int, no_cost: int) -> None:
-        """The venue's word on the shares held; cash is left alone."""
-        self.position_known = True
-        self.stock = Stock(
-            yes_volume=yes_volume,
-            no_volume=no_volume,
-            yes_cost_sum_cents=yes_cost,
-            no_cost_sum_cents=no_cost,
-            cash_cents=self.stock.cash_cents,
-        )
+    # -- what is booked
 
     def supply(self, pairs: int) -> None:
-        """Books a mint (``pairs`` > 0) or a burn (< 0): 100 cents a pair, half of it each side's cost."""
-        self.supplies += 1
-        if self.position_known and min(self.stock.yes_volume, self.stock.no_volume) + pairs < 0:
-            self._lose_position(f"burn of {-pairs} pairs")
-        stock = self.stock
-        cash_cents = stock.cash_cents - pairs * PAIR_CENTS
-        if self.position_known:
-            value_cents = max(0, pairs) * PAIR_CENTS // 2
-            self.stock = Stock(
-                yes_volume=stock.yes_volume + pairs,
-                no_volume=stock.no_volume + pairs,
-                yes_cost_sum_cents=cost_sum_after(
-                    volume=stock.yes_volume,
-                    cost_sum_cents=stock.yes_cost_sum_cents,
-                    change=pairs,
-                    value_cents=value_cents,
-                ),
-                no_cost_sum_cents=cost_sum_after(
-                    volume=stock.no_volume,
-                    cost_sum_cents=stock.no_cost_sum_cents,
-                    change=pairs,
-                    value_cents=value_cents,
-                ),
-                cash_cents=cash_cents,
-            )
-        else:
-            self.stock = Stock(cash_cents=cash_cents)
-        self._write_account()
-
-    def _lose_position(self, cause: str) -> None:
-        """More shares went than we knew of. The money is certain; shares count as none, so that nothing is
-        sold on a wrong figure, until the next sync brings the venue's."""
-        _log.error("position_drift", market=self.market_id, cause=cause, stock=str(self.stock))
-        self.position_known = False
-        self.reconcile_due = True
+        """Books a mint (``pairs`` > 0) or a burn (< 0)."""
+        self.reconcile_due |= self.account.book_supply(pairs)
 
     def set_status(self, status: MarketStatus, now_mono_ns: int) -> bool:
         """Notes what the venue says now; True when that is news."""
         changed = status != self.status
         self.status = status
         self.status_mono_ns = now_mono_ns
-        self._account.status = int(status)
-        self._account.status_mono_ns = now_mono_ns
-        if changed:
-            self._write_account()
+        self.account.set_status(status, now_mono_ns, changed=changed)
         return changed
 
     def apply_leg(
@@ -349,39 +258,22 @@ class GatewayMarket:
         order_id: str,
         newest: bool = True,
     ) -> LiveOrder | None:
-        """Books one leg of ours: cash, shares, cursor and the order's remainder. Returns that order.
+        """Books one leg of ours: account, breakers and the order's remainder. Returns that order.
 
         ``newest`` False: the market has booked later ones, and the cursor stays at the latest.
 
         The one place where a trade changes anything in the gateway; the caller has made sure that the leg
         is applied for the first time. ValueError: the leg is impossible.
         """
-        effect = fill_effect(
+        self.reconcile_due |= self.account.book_leg(
+            trade_id=trade_id,
             scenario=scenario,
-            book_side=side,
+            side=side,
             price_cents=price_cents,
             quantity=quantity,
             fee_cents=fee_cents,
+            newest=newest,
         )
-        left = min(self.stock.yes_volume + effect.yes_volume, self.stock.no_volume + effect.no_volume)
-        if self.position_known and left < 0:
-            self._lose_position(f"trade {trade_id}")
-        if self.position_known:
-            self.stock = apply_trade(
-                self.stock,
-                scenario=scenario,
-                book_side=side,
-                price_cents=price_cents,
-                quantity=quantity,
-                own_fee_cents=fee_cents,
-            )
-        else:
-            self.stock = Stock(cash_cents=self.stock.cash_cents + effect.cash_cents)
-        if newest:
-            self.cursor = trade_id
-        self._account.fills += 1
-        self._account.fees_cents += fee_cents
-        self._write_account()
         if self.open_for_orders:  # what is caught up with after a start is no burst of now
             self.tripped = self.breakers.filled(side, quantity, lib.mono_now_ns()) or self.tripped
         order = self.by_venue_id.get(order_id)
@@ -407,13 +299,6 @@ class GatewayMarket:
             and order.remaining
         ]
         return min(found, key=lambda order: order.number).venue_order_id if found else ""
-
-    def _write_account(self) -> None:
-        account = self._account
-        account.cash_cents = self.stock.cash_cents
-        account.cursor_trade_id = padded(self.cursor, lib.VENUE_ID_BYTES)
-        account.last_client_ms = self._client_ms
-        lib.account_write(ffi.addressof(self._market, "account"), account)
 
     # -- orders
 
@@ -454,7 +339,7 @@ class GatewayMarket:
         else:
             self._client_ms, self._client_sequence = self._client_ms + 1, 1
         if self._client_sequence == 1:
-            self._write_account()
+            self.account.set_client_ms(self._client_ms)
         text = client_order_id(
             self.market_id,
             candidate.outcome,
@@ -564,7 +449,7 @@ class GatewayMarket:
 
     def commitment(self) -> Commitment:
         """What the market holds of the account; counted anew only after an order or the stock has changed."""
-        if self._commitment_of is not self.stock or self._orders_changed:
+        if self._commitment_of is not self.account.stock or self._orders_changed:
             losses = {Side.BID: 0, Side.ASK: 0}
             frozen_cents = 0
             for order in self.orders.values():
@@ -572,9 +457,9 @@ class GatewayMarket:
                 frozen_cents += order.frozen_cents
             self._commitment = Commitment(
                 frozen_cents=frozen_cents,
-                worst_loss_cents=stock_loss_cents(self.stock) + max(losses.values()),
+                worst_loss_cents=stock_loss_cents(self.account.stock) + max(losses.values()),
             )
-            self._commitment_of, self._orders_changed = self.stock, False
+            self._commitment_of, self._orders_changed = self.account.stock, False
         return self._commitment
 
 

@@ -208,7 +208,7 @@ class WorkerReports:
         self._emit(
             ExecutionKind.CASH,
             market,
-            cash_cents=market.stock.cash_cents,
+            cash_cents=market.account.stock.cash_cents,
             quantity=market.flows_cents,
             live_slot=NO_LIVE_SLOT,
         )
@@ -242,7 +242,7 @@ class WorkerReports:
 
     def supplied(self, market: GatewayMarket, *, pairs: int, intent: int, worker_epoch: int) -> None:
         """MINTED (``pairs`` > 0) or BURNED (< 0), with the volumes it led to."""
-        stock = market.stock
+        stock = market.account.stock
         self._emit(
             ExecutionKind.MINTED if pairs > 0 else ExecutionKind.BURNED,
             market,
@@ -260,7 +260,7 @@ class WorkerReports:
 
     def sync(self, market: GatewayMarket, *, intent: int, worker_epoch: int) -> None:
         """The whole of a market, in one go: consistent because nothing happens in between."""
-        stock = market.stock
+        stock = market.account.stock
         asked = {"intent": intent, "worker_epoch": worker_epoch, "live_slot": NO_LIVE_SLOT}
         self.rules(market)
         self._emit(ExecutionKind.SYNC_BEGIN, market, **asked)
@@ -287,7 +287,7 @@ class WorkerReports:
                 quantity=order.quantity,
                 remaining=order.remaining,
             )
-        trade_id = padded(market.cursor, lib.VENUE_ID_BYTES)
+        trade_id = padded(market.account.cursor, lib.VENUE_ID_BYTES)
         self._emit(ExecutionKind.CURSOR, market, **asked, trade_id=trade_id)
         self._emit(ExecutionKind.MARKET_STATUS, market, **asked, code=market.status)
         self._emit(ExecutionKind.SYNC_END, market, **asked)

@@ -113,19 +113,21 @@ class VenueTruth:
         False: the venue did not answer, or the market moved under each of five readings; then its orders
         are pulled, so that the next try finds it at rest.
         """
+        account = market.account
         try:
             for _ in range(_TRIES):
                 await self._trades.caught_up()
-                before = market.cursor, market.supplies, market.supply_busy
+                before = account.cursor, account.supplies, market.supply_busy
                 read_mono_ns = lib.mono_now_ns()
                 position = await self._context.rest.position(market.market_id)
                 live = await self._context.rest.live_orders(market.market_id)
                 await self._trades.caught_up()
-                if (market.cursor, market.supplies, market.supply_busy) != before or market.supply_busy:
+                after = account.cursor, account.supplies, market.supply_busy
+                if after != before or market.supply_busy:
                     continue
                 market.reconciled_mono_ns = lib.mono_now_ns()
                 self._note_drift(market, position.yes.volume, position.no.volume)
-                market.set_position(
+                account.set_position(
                     yes_volume=position.yes.volume,
                     yes_cost=position.yes.cost_sum_cents,
                     no_volume=position.no.volume,
@@ -141,8 +143,8 @@ class VenueTruth:
         return False
 
     def _note_drift(self, market: GatewayMarket, yes_volume: int, no_volume: int) -> None:
-        stock = market.stock
-        if market.position_known and (stock.yes_volume, stock.no_volume) != (yes_volume, no_volume):
+        stock = market.account.stock
+        if market.account.position_known and (stock.yes_volume, stock.no_volume) != (yes_volume, no_volume):
             _log.error(
                 "position_drift",
                 market=market.market_id,

@@ -105,7 +105,7 @@ class World:
         self.lost_reply: tuple[str, int] | None = None  # a mint or burn whose answer has not come
         self.keys = 0
         self.gateway = self._new_gateway()
-        self.gateway.set_cash(START["CASH"], cursor="", funded=True)
+        self.gateway.account.set_cash(START["CASH"], cursor="", funded=True)
         self._take_position()
         self.applied = AppliedTrades()
         self.new_quoter()
@@ -161,7 +161,7 @@ class World:
         self.gateway.supply_busy = False
         if pairs:
             self.gateway.supply(pairs)
-            self.records.append(("STOCK", self.gateway.stock))
+            self.records.append(("STOCK", self.gateway.account.stock))
 
     def poll_all(self) -> None:
         self._apply(self.venue.trades[::-1])
@@ -171,12 +171,12 @@ class World:
         if self.lost_reply is not None:
             return  # positions are in motion
         self.poll_all()
-        before = self.gateway.cursor, self.gateway.supplies
+        before = self.gateway.account.cursor, self.gateway.account.supplies
         seen = self.venue.stock()
         if self.rng.random() < 0.3:
             self.venue.trade(self.rng)  # between request and reply
         self.poll_all()
-        if (self.gateway.cursor, self.gateway.supplies) != before:
+        if (self.gateway.account.cursor, self.gateway.account.supplies) != before:
             return
         self._tell(seen)
 
@@ -184,18 +184,18 @@ class World:
         self._tell(self.venue.stock())
 
     def _tell(self, seen: Stock) -> None:
-        self.gateway.set_position(
+        self.gateway.account.set_position(
             yes_volume=seen.yes_volume,
             yes_cost=seen.yes_cost_sum_cents,
             no_volume=seen.no_volume,
             no_cost=seen.no_cost_sum_cents,
         )
         self.gateway.admit()
-        self.records.append(("SYNC", self.gateway.stock))
+        self.records.append(("SYNC", self.gateway.account.stock))
 
     def gateway_dies(self) -> None:
         """kill -9: cash and cursor are in the row, the key of a mint on disk, everything else is gone."""
-        cursor, done = self.gateway.cursor, False
+        cursor, done = self.gateway.account.cursor, False
         self.gateway = self._new_gateway()
         self.applied = AppliedTrades()
         ids = [trade.trade_id for trade in self.venue.trades]
@@ -208,12 +208,12 @@ class World:
             self.lost_reply = None
             self.poll_all()
             if done:
-                cents = self.gateway.stock.cash_cents - 100 * pairs
-                self.gateway.set_cash(cents, cursor=self.gateway.cursor, funded=True)
+                cents = self.gateway.account.stock.cash_cents - 100 * pairs
+                self.gateway.account.set_cash(cents, cursor=self.gateway.account.cursor, funded=True)
         self.poll_all()
         self._take_position()
         if done:
-            self.records.append(("STOCK", self.gateway.stock))
+            self.records.append(("STOCK", self.gateway.account.stock))
 
     def new_quoter(self) -> None:
         """A successor knows nothing, and hears only what is told from now on."""
@@ -267,9 +267,9 @@ class World:
         while self.lost_reply is not None:
             self.supply()
         self.poll_all()
-        if not self.gateway.position_known:  # it saw shares sold before the mint they came from was answered
+        if not self.gateway.account.position_known:  # shares sold before their mint was answered
             self._take_position()
-        self._judge("gateway", self.gateway.stock)
+        self._judge("gateway", self.gateway.account.stock)
         self.rng = random.Random(0)
         self._take_position()
         self.hear(len(self.records))

@@ -34,8 +34,8 @@ class World:
 
     def __init__(self) -> None:
         self.gateway = new_market()
-        self.gateway.set_position(yes_volume=HELD[YES], yes_cost=0, no_volume=HELD[NO], no_cost=0)
-        self.gateway.set_cash(10_000_000, cursor="", funded=True)
+        self.gateway.account.set_position(yes_volume=HELD[YES], yes_cost=0, no_volume=HELD[NO], no_cost=0)
+        self.gateway.account.set_cash(10_000_000, cursor="", funded=True)
         self.held = dict(HELD)
         self.resting: dict[str, LiveOrder] = {}  # by the venue's id: shares left are in ``left``
         self.left: dict[str, int] = {}
@@ -179,5 +179,5 @@ def test_what_is_for_sale_is_held(program: list[tuple[object, int, int]]) -> Non
         for outcome in (YES, NO):
             assert world.for_sale(outcome) <= world.held[outcome], (step, outcome)
     world._hear_all()
-    volumes = {YES: world.gateway.stock.yes_volume, NO: world.gateway.stock.no_volume}
+    volumes = {YES: world.gateway.account.stock.yes_volume, NO: world.gateway.account.stock.no_volume}
     assert volumes == world.held, "both books agree once all is heard"

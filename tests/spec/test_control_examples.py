@@ -34,8 +34,8 @@ BOTH = 3
 
 def stocked(yes: int, no: int, cash_cents: int = 250_000) -> GatewayMarket:
     market = new_market()
-    market.set_position(yes_volume=yes, yes_cost=50 * yes, no_volume=no, no_cost=50 * no)
-    market.set_cash(cash_cents, cursor="", funded=True)
+    market.account.set_position(yes_volume=yes, yes_cost=50 * yes, no_volume=no, no_cost=50 * no)
+    market.account.set_cash(cash_cents, cursor="", funded=True)
     return market
 
 
@@ -47,7 +47,7 @@ def refusals(
     orders = fund(
         bids=[Level(price_cents=price, quantity=size) for price, size in bids],
         asks=[Level(price_cents=price, quantity=size) for price, size in asks],
-        stock=market.stock,
+        stock=market.account.stock,
         rules=FundingRules(
             allow_buy=level != DefenseLevel.ONE_SIDE,
             cash_reserve_cents=0,
@@ -80,7 +80,7 @@ def refusals(
             other_frozen_cents=0,
             other_loss_cents=0,
             loss_limit_cents=QUOTE.budget_limit_cents,
-            account_cents=market.stock.cash_cents,
+            account_cents=market.account.stock.cash_cents,
             tokens=100,
             reserved_tokens=20,
         )

@@ -56,8 +56,8 @@ def new_arena() -> Arena:
 def new_market(arena: Arena | None = None) -> GatewayMarket:
     market = GatewayMarket(arena or new_arena(), 0, risk=RiskConfig(), now_mono_ns=0)
     market.rules = RULES
-    market.set_position(yes_volume=1_000, yes_cost=50_000, no_volume=1_000, no_cost=50_000)
-    market.set_cash(100_000, cursor="", funded=True)
+    market.account.set_position(yes_volume=1_000, yes_cost=50_000, no_volume=1_000, no_cost=50_000)
+    market.account.set_cash(100_000, cursor="", funded=True)
     market.set_status(MarketStatus.ACTIVE, 0)
     market.admit()
     return market
@@ -200,7 +200,8 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
     order = live(market, YES, SELL, 60, 10)
     leg(market, "T1", order.venue_order_id, quantity=4)
     successor = GatewayMarket(arena, 0, risk=RiskConfig(), now_mono_ns=0)
-    assert (successor.stock.cash_cents, successor.cursor, successor.funded) == (100_236, "T1", True)
+    account = successor.account
+    assert (account.stock.cash_cents, account.cursor, account.funded) == (100_236, "T1", True)
     assert successor.left_over_client_ids() == [order.client_order_id]
     assert successor.left_over_client_ids() == []
 
@@ -232,9 +233,9 @@ def test_a_leg_moves_cash_shares_cursor_and_the_orders_remainder() -> None:
     market = new_market()
     order = live(market, YES, SELL, 60, 10)
     assert leg(market, "T1", order.venue_order_id, quantity=4) is order
-    assert (order.remaining, market.cursor) == (6, "T1")
-    assert (market.stock.cash_cents, market.stock.yes_volume) == (100_000 + 236, 996)
-    assert market.stock.yes_cost_sum_cents == 50_000 - 200
+    assert (order.remaining, market.account.cursor) == (6, "T1")
+    assert (market.account.stock.cash_cents, market.account.stock.yes_volume) == (100_000 + 236, 996)
+    assert market.account.stock.yes_cost_sum_cents == 50_000 - 200
 
 
 def test_a_leg_listed_before_its_order_was_acknowledged_is_taken_off_then() -> None:
@@ -248,24 +249,24 @@ def test_a_leg_listed_before_its_order_was_acknowledged_is_taken_off_then() -> N
 def test_more_sold_than_was_known_keeps_the_money_and_sells_nothing_more() -> None:
     market = new_market()
     leg(market, "T1", "", quantity=1_001)
-    assert market.stock.cash_cents == 100_000 + 60 * 1_001 - 4
-    assert not market.position_known
+    assert market.account.stock.cash_cents == 100_000 + 60 * 1_001 - 4
+    assert not market.account.position_known
     assert standing(market, opened(market, YES, SELL, 60, 1)).volume(YES) == 0
     leg(market, "T2", "", quantity=1, side=Side.BID)
-    assert market.stock.cash_cents == 100_000 + 60 * 1_000 - 8
-    market.set_position(yes_volume=5, yes_cost=1, no_volume=6, no_cost=2)
-    assert market.position_known
+    assert market.account.stock.cash_cents == 100_000 + 60 * 1_000 - 8
+    market.account.set_position(yes_volume=5, yes_cost=1, no_volume=6, no_cost=2)
+    assert market.account.position_known
 
 
 def test_more_burned_than_was_known_keeps_the_money_and_sells_nothing_more() -> None:
     market = new_market()
     market.supply(-1_001)
-    assert market.stock == Stock(cash_cents=100_000 + 100_100)
-    assert not market.position_known
+    assert market.account.stock == Stock(cash_cents=100_000 + 100_100)
+    assert not market.account.position_known
     assert market.reconcile_due
     market.supply(-3)  # answered while shares are not known
     market.supply(2)
-    assert market.stock == Stock(cash_cents=100_000 + 100_200)
+    assert market.account.stock == Stock(cash_cents=100_000 + 100_200)
 
 
 def trade(trade_id: str, side: Any, scenario: Any) -> AccountTrade:
@@ -415,9 +416,9 @@ def test_a_status_we_do_not_know_is_unknown(name: str, status: MarketStatus) -> 
 def test_mint_and_burn_move_pairs_cash_and_cost() -> None:
     market = new_market()
     market.supply(100)
-    stock = market.stock
+    stock = market.account.stock
     assert (stock.yes_volume, stock.no_volume, stock.cash_cents) == (1_100, 1_100, 90_000)
     assert (stock.yes_cost_sum_cents, stock.no_cost_sum_cents) == (55_000, 55_000)
     market.supply(-1_100)
-    stock = market.stock
+    stock = market.account.stock
     assert (stock.yes_volume, stock.yes_cost_sum_cents, stock.cash_cents) == (0, 0, 200_000)
