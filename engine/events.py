@@ -40,6 +40,15 @@ class OrderKind(IntEnum):
     SYNC = lib.ORDER_SYNC
 
 
+class News(IntEnum):
+    """What an order is the first answer to."""
+
+    NONE = lib.NEWS_NONE
+    FILL = lib.NEWS_FILL
+    MESSAGE = lib.NEWS_MESSAGE
+    RELEASE = lib.NEWS_RELEASE
+
+
 class ExecutionKind(IntEnum):
     """Gateway -> quoter."""
 

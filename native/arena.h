@@ -219,6 +219,12 @@ enum {
 enum { OUTCOME_YES = 0, OUTCOME_NO = 1 };
 enum { DIRECTION_BUY = 0, DIRECTION_SELL = 1 };
 enum { SCOPE_ALL = 0, SCOPE_BUY_ONLY = 1, SCOPE_SELL_ONLY = 2 };
+enum {
+    NEWS_NONE = 0,    /* a timer, or one more step of an answer that has begun */
+    NEWS_FILL = 1,    /* the gateway told of an own fill */
+    NEWS_MESSAGE = 2, /* a message of the feed moved the target */
+    NEWS_RELEASE = 3, /* a gate opened */
+};
 
 /* What flows quoter -> gateway. 248 bytes. The basis fields let every order be explained: which
  * book, which prices, which configuration it came from. */
@@ -235,8 +241,8 @@ typedef struct {
     int32_t price_cents; /* user view: the NO price for NO orders */
     uint32_t config_version;
     int64_t quantity;
-    int64_t decided_mono_ns;
-    int64_t trigger_mono_ns; /* recv time of the input that caused it; 0 = a timer */
+    int64_t decided_mono_ns; /* what it was decided on was read then: its age counts from here */
+    int64_t trigger_mono_ns; /* when the news came that this pass is the first to answer; 0 = NEWS_NONE */
     int64_t inventory_version;
     double basis_anchor, basis_micro, basis_posterior;
     float basis_weight_anchor, basis_weight_micro;
@@ -248,7 +254,11 @@ typedef struct {
     uint8_t basis_defense;
     uint32_t basis_gates;
     char target_order_id[VENUE_ID_BYTES];
-    int64_t reserved[7];
+    int64_t chosen_mono_ns; /* the decision was made: what follows is only its sending */
+    uint8_t trigger;        /* NEWS_* */
+    uint8_t waited;         /* 1: an answer, a pause or a token stood in the way when the news came */
+    uint8_t reserved_flags[6];
+    int64_t reserved[5];
 } order_record_t;
 
 enum {

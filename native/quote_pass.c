@@ -115,7 +115,7 @@ static void on_event(quote_market_t *market, const book_event_t *event, uint64_t
     feed_delay_add(&market->delay, event->venue_unix_ns, event->recv_mono_ns);
     if (event->kind != BOOK_TRADE) market->messages += 1;
     if (market->batch_recv_ns == 0) market->batch_recv_ns = event->recv_mono_ns;
-    market->trigger_recv_ns = event->recv_mono_ns;
+    market->trigger_recv_ns = market->batch_recv_ns;
 }
 
 int32_t quote_market_compute(quote_market_t *market, int64_t unix_ms) {

@@ -69,7 +69,7 @@ typedef struct {
     uint64_t image_position;      /* events of this market before it are in the ladder already */
     int64_t venue_sequence;
     int64_t batch_recv_ns;        /* recv time of the oldest message not yet decided on; 0 = none */
-    int64_t trigger_recv_ns;      /* recv time of the newest message the target rests on */
+    int64_t trigger_recv_ns;      /* recv time of the oldest message that the last decision was the first to see */
     int64_t link_mono_ns;         /* when the last book or link event came */
     uint64_t messages, deltas, trade_count, generations;
     int64_t last_trade_price_ticks;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def main() -> int:
         run = subprocess.run(
             [sys.executable, "-m", f"perf.{name}", "--json"],
             cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},  # for the processes it starts, wherever they run
             stdout=subprocess.PIPE,
             text=True,
             check=False,

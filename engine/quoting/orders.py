@@ -197,17 +197,19 @@ def diff(
     return actions, waiting
 
 
-def more_aggressive(live: Sequence[LiveOrder], *, touch_bid_cents: int, touch_ask_cents: int) -> list[Cancel]:
-    """Cancels of the orders nearer the market than the target's touch (§5.3 POST_FILL).
+def more_aggressive(
+    live: Sequence[LiveOrder], *, touch_bid_cents: int, touch_ask_cents: int
+) -> tuple[list[Cancel], bool]:
+    """Cancels of the orders nearer the market than the target's touch (§5.3 POST_FILL), and whether one of
+    them has to wait for the answer to its own request.
 
     A touch of 0 means the target has no such side: every order of it is too aggressive.
     """
-    return [
-        Cancel(live=order)
+    found = [
+        order
         for order in live
-        if not order.busy
-        and (
-            (order.side == Side.BID and order.book_price_cents > touch_bid_cents)
-            or (order.side == Side.ASK and (touch_ask_cents == 0 or order.book_price_cents < touch_ask_cents))
-        )
+        if (order.side == Side.BID and order.book_price_cents > touch_bid_cents)
+        or (order.side == Side.ASK and (touch_ask_cents == 0 or order.book_price_cents < touch_ask_cents))
     ]
+    waiting = any(order.busy and not order.leaving for order in found)
+    return [Cancel(live=order) for order in found if not order.busy], waiting

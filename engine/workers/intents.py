@@ -17,6 +17,7 @@ from engine.quoting.orders import LiveOrder
 from engine.quoting.supply import Merge, Mint
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
+from engine.workers.pending_news import PendingNews
 
 NO_LIVE_SLOT: Final = 0xFFFF
 
@@ -41,13 +42,29 @@ class IntentWriter:
 
     def __init__(self, *, slot: int, worker_epoch: int, kernel: MarketKernel, emit: Emit) -> None:
         self.basis = OrderBasis()
-        self.trigger_mono_ns = 0  # when what the next orders answer to came in; 0 = a timer
+        self.news = PendingNews()
+        self._sent_in_pass = False
+        self._chosen_mono_ns = 0  # 0: a record is its own decision
         self._slot = slot
         self._worker_epoch = worker_epoch
         self._kernel = kernel
         self._emit = emit
         self._record: Any = ffi.new("order_record_t *")
         self._zero = bytes(ffi.sizeof("order_record_t"))
+
+    def chosen(self) -> None:
+        """The decision is made; the intents that follow in this pass only say it."""
+        self._chosen_mono_ns = int(lib.mono_now_ns())
+
+    def pass_ended(self, *, held_up: bool) -> None:
+        """``held_up``: something is still to be sent, and could not be."""
+        self.news.pass_ended(answered=self._sent_in_pass, held_up=held_up)
+        self._sent_in_pass = False
+        self._chosen_mono_ns = 0
+
+    def _publish(self, record: Any) -> int:
+        self._sent_in_pass = True
+        return self._emit(record)
 
     def _begin(self, kind: OrderKind, clock: Clock) -> Any:
         """Everything but the order itself: the basis fields let every order be explained."""
@@ -62,7 +79,10 @@ class IntentWriter:
         record.config_version = self.basis.config_version
         record.inventory_version = self.basis.inventory_version
         record.decided_mono_ns = clock.mono_ns
-        record.trigger_mono_ns = self.trigger_mono_ns
+        record.trigger_mono_ns = self.news.mono_ns
+        record.trigger = self.news.kind
+        record.waited = self.news.waited
+        record.chosen_mono_ns = self._chosen_mono_ns or lib.mono_now_ns()
         record.basis_anchor = fair.anchor_cents
         record.basis_micro = fair.micro_cents
         record.basis_posterior = fair.posterior_cents
@@ -83,13 +103,13 @@ class IntentWriter:
     def place(self, order: DesiredOrder, clock: Clock) -> int:
         record = self._begin(OrderKind.PLACE, clock)
         self._describe(record, order)
-        return self._emit(record)
+        return self._publish(record)
 
     def replace(self, old: LiveOrder, order: DesiredOrder, clock: Clock) -> int:
         record = self._begin(OrderKind.REPLACE, clock)
         self._describe(record, order)
         self._name(record, old)
-        return self._emit(record)
+        return self._publish(record)
 
     def cancel(self, order: LiveOrder, clock: Clock) -> int:
         record = self._begin(OrderKind.CANCEL, clock)
@@ -98,21 +118,21 @@ class IntentWriter:
         record.price_cents = order.price_cents
         record.quantity = order.remaining
         self._name(record, order)
-        return self._emit(record)
+        return self._publish(record)
 
     def cancel_all(self, clock: Clock) -> int:
         record = self._begin(OrderKind.BATCH_CANCEL, clock)
         record.scope = lib.SCOPE_ALL
-        return self._emit(record)
+        return self._publish(record)
 
     def sync(self, clock: Clock) -> int:
-        return self._emit(self._begin(OrderKind.SYNC, clock))
+        return self._publish(self._begin(OrderKind.SYNC, clock))
 
     def supply(self, plan: Merge | Mint, clock: Clock) -> int:
         """Pairs to burn or to mint (§9)."""
         record = self._begin(OrderKind.BURN if isinstance(plan, Merge) else OrderKind.MINT, clock)
         record.quantity = plan.pairs
-        return self._emit(record)
+        return self._publish(record)
 
     @staticmethod
     def _describe(record: Any, order: DesiredOrder) -> None:

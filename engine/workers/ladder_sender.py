@@ -59,18 +59,23 @@ class LadderSender:
             orders=_tokens(self._order_tokens, clock),
             replaces=_tokens(self._replace_tokens, clock),
         )
+        self._intents.chosen()
         for action in chosen:
             self._send(action, clock)
         return len(chosen), waiting or len(chosen) < len(actions)
 
-    def cancel_aggressive(self, clock: Clock) -> None:
-        """POST_FILL: what is nearer the market than the new target goes, the rest stays (§5.3)."""
-        for action in more_aggressive(
+    def cancel_aggressive(self, clock: Clock) -> bool:
+        """POST_FILL: what is nearer the market than the new target goes, the rest stays (§5.3). Whether an
+        order has to wait for that."""
+        cancels, waiting = more_aggressive(
             self._orders.live,
             touch_bid_cents=self._kernel.touch_bid_cents,
             touch_ask_cents=self._kernel.touch_ask_cents,
-        ):
-            self._send(action, clock)
+        )
+        self._intents.chosen()
+        for cancel in cancels:
+            self._send(cancel, clock)
+        return waiting
 
     def _send(self, action: Action, clock: Clock) -> None:
         counters, orders = self._counters, self._orders

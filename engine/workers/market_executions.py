@@ -13,7 +13,7 @@ from msgspec import structs
 from engine._native import ffi
 from engine.alerts import Alert, Alerts, Severity
 from engine.arena import Arena, unpadded
-from engine.events import ExecutionKind, KillCause, LocalReject, MarketStatus, Side
+from engine.events import ExecutionKind, KillCause, LocalReject, MarketStatus, News, Side
 from engine.quoting.inventory import Stock
 from engine.quoting.transitions import OrderEvent
 from engine.workers.clock import Clock
@@ -114,7 +114,7 @@ class MarketExecutions:
         counters.fills += 1
         counters.total_fills_today += 1
         self._requoter.wanted = True
-        self._intents.trigger_mono_ns = record.sent_mono_ns
+        self._intents.news.came(News.FILL, int(record.sent_mono_ns))
 
     def _on_gone(self, record: Any) -> None:
         order = self._orders.by_slot(record.live_slot)

@@ -20,7 +20,7 @@ from engine._native import ffi, lib
 from engine.alerts import Alert, Alerts, Severity
 from engine.arena import Arena, cell, unpadded
 from engine.config import MarketConfig
-from engine.events import Gate, KillCause, Lifecycle, LocalReject
+from engine.events import Gate, KillCause, Lifecycle, LocalReject, News
 from engine.quoting.gates import PARTIAL
 from engine.quoting.inventory import Stock
 from engine.quoting.orders import LiveOrder
@@ -167,6 +167,7 @@ class QuotedMarket:
             alert=alert,
         )
         self._look_due = True
+        self._cancels_wait = False  # POST_FILL: for the answer to a request about their order
         # monotonic ns
         self._cycle_due_ns = 0
         self._cycled_ns = clock.mono_ns
@@ -246,6 +247,7 @@ class QuotedMarket:
             if self._may_supply:
                 self._pairs.plan(clock, market_active=self.state.is_active)
             self.row.cycle_ended(clock)
+        self._intents.pass_ended(held_up=self._held_up)
 
     def _take_config(self) -> None:
         """Hot reload (§10): looked for each cycle; new values hold as a whole."""
@@ -300,7 +302,7 @@ class QuotedMarket:
             counters.total_fills_today = 0  # §9.4
         if before & ~policy.gates.held:
             self._requoter.wanted = True  # §3.8: a released gate re-quotes
-            self._intents.trigger_mono_ns = min(release_ns or clock.mono_ns, clock.mono_ns)
+            self._intents.news.came(News.RELEASE, min(release_ns or clock.mono_ns, clock.mono_ns))
         if policy.kills.causes and self.lifecycle == Lifecycle.RUNNING:
             self.state.enter(LifecycleEvent.KILL)
         elif policy.kills.resumes_by_itself and self.state.is_active:
@@ -344,9 +346,17 @@ class QuotedMarket:
         elif not self.kernel.ready:
             return
         elif held & Gate.POST_FILL:
-            self._ladder.cancel_aggressive(clock)
-        elif not self._requoter.paused_until_ns:
+            self._requoter.message_is_news()
+            self._cancels_wait = self._ladder.cancel_aggressive(clock)
+        else:
             self._requoter.requote(clock)
+
+    @property
+    def _held_up(self) -> bool:
+        """Whether the answer to news is still to come, though nothing forbids it."""
+        if self.gates & Gate.POST_FILL:
+            return self._cancels_wait
+        return not self.gates & ~Gate.ORACLE_GAP and self._requoter.wanted
 
     @property
     def _may_supply(self) -> bool:

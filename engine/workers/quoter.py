@@ -10,6 +10,7 @@ Writes: its order ring, its step ring, its markets' state rows and tick-to-quote
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,7 @@ class Quoter:
         ):
             check(acquire(ring, proc.token), f"{name} of worker {self.worker}")
         self._gateway_row = arena.process(lib.PROCESS_GATEWAY)
+        self._gateway_bell = proc.bells.get(lib.PROCESS_GATEWAY, -1)
         self._gateway_epoch = self._gateway_attached()
         self._bell_row = proc.row
         self._command_ring = arena.command_ring(proc.row_index)
@@ -148,6 +150,8 @@ class Quoter:
             "order ring",
         )
         self._intents_in_pass += 1
+        # At once, while the rest of the pass goes on: a gateway that is awake takes no notice.
+        lib.bell_ring(self._gateway_row, self._gateway_bell)
         if crash_points.armed:
             crash_points.reach("quoter.after_emit")
         return self._intent
@@ -180,8 +184,6 @@ class Quoter:
         if clock.mono_ns >= self._next_timer_ns:
             timers = (market.next_timer_ns() for market in self.markets.values())
             self._next_timer_ns = min(timers, default=_NEVER_NS)
-        if self._intents_in_pass:
-            self.proc.ring_bell(lib.PROCESS_GATEWAY)
         if work:
             self._record_step(clock)
         return int(work)
@@ -302,6 +304,8 @@ def main() -> int:
     quoter = Quoter(proc, clocks.now())
     signal.signal(signal.SIGTERM, lambda *_: quoter.stop())
     _log.info("started", worker=quoter.worker, markets=[m.config.id for m in quoter.markets.values()])
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is never looked at again
     row = proc.row
     deadline: float | None = None
     while True:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from msgspec import structs
 
 from engine._native import lib
+from engine.events import News
 from engine.quoting.requote import Basis, triggers
 from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
@@ -21,6 +22,7 @@ from engine.workers.market_terms import TermsInForce
 from engine.workers.own_orders import OwnOrders
 
 _PLAN_RETRY_NS: Final = 20_000_000
+_MESSAGES: Final = lib.PASS_BOOK | lib.PASS_TRADE | lib.PASS_VALIDITY
 
 
 class Requoter:
@@ -68,14 +70,22 @@ class Requoter:
             self.paused_until_ns = 0
 
     def requote(self, clock: Clock) -> None:
-        """Sends what makes the book show the target, if anything asks for it."""
+        """Sends what makes the book show the target, if anything asks for it; after a pause, during one."""
         if not self.wanted:
             self._look_for_triggers(clock)
-        if self.wanted:
+        if not self.wanted:
+            return
+        self.message_is_news()
+        if not self.paused_until_ns:
             self._show(clock)
 
+    def message_is_news(self) -> None:
+        """The target is another one, and it is a message of this pass that made it so."""
+        native = self._kernel.native
+        if native.news & lib.PASS_TARGET and native.news & _MESSAGES:
+            self._intents.news.came(News.MESSAGE, int(native.trigger_recv_ns))
+
     def _look_for_triggers(self, clock: Clock) -> None:
-        kernel = self._kernel
         found = triggers(
             self._quoted,
             self._basis(clock),
@@ -83,8 +93,6 @@ class Requoter:
             quote=self._terms.config.quote,
         )
         self.wanted = bool(found)
-        by_message = kernel.native.news & lib.PASS_TARGET
-        self._intents.trigger_mono_ns = kernel.native.trigger_recv_ns if by_message else 0
 
     def _show(self, clock: Clock) -> None:
         rules = self._terms.funding
@@ -105,7 +113,6 @@ class Requoter:
             self.pause(clock, _PLAN_RETRY_NS)
         elif not self._orders.any_busy:
             self.wanted = False
-            self._intents.trigger_mono_ns = 0
 
     def _basis(self, clock: Clock) -> Basis:
         kernel, policy = self._kernel, self._policy

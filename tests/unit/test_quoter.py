@@ -11,7 +11,17 @@ import pytest
 from engine import config as configuration
 from engine._native import ffi, lib
 from engine.arena import Arena, cell, check, padded
-from engine.events import Direction, ExecutionKind, Gate, MarketStatus, OrderKind, Outcome, Scenario, Side
+from engine.events import (
+    Direction,
+    ExecutionKind,
+    Gate,
+    MarketStatus,
+    News,
+    OrderKind,
+    Outcome,
+    Scenario,
+    Side,
+)
 from engine.workers.clock import Clock
 from engine.workers.process import WorkerProcess
 from engine.workers.quoter import Quoter
@@ -327,6 +337,61 @@ def test_a_moved_price_replaces_orders_and_never_crosses_its_own(quoting: Venue)
             assert intent.price_cents > highest_bid
         if intent.outcome == Outcome.NO and intent.direction == Direction.SELL:
             assert 100 - intent.price_cents < lowest_ask
+
+
+def _news(intent: Any) -> tuple[News, int, int]:
+    return News(intent.trigger), int(intent.trigger_mono_ns), int(intent.waited)
+
+
+def test_orders_say_what_news_they_are_the_first_answer_to(quoting: Venue) -> None:
+    best_ask = next(order for order in market(quoting).live if order.book_price_cents == 52)
+    told_ns = quoting.mono_ns - 1_000
+    quoting.answer(
+        ExecutionKind.FILL,
+        live_slot=best_ask.live_slot,
+        trade_id="t1",
+        scenario=Scenario.TRANSFER_YES,
+        book_side=Side.ASK,
+        price_cents=52,
+        quantity=30,
+        fee_cents=2,
+        sent_mono_ns=told_ns,
+    )
+    (cancel,) = quoting.run()
+    filled_ns = quoting.mono_ns
+    assert _news(cancel) == (News.FILL, told_ns, 0)
+    assert cancel.decided_mono_ns == filled_ns
+    assert cancel.chosen_mono_ns > 0
+    quoting.acknowledge([cancel])
+    renewed = quoting.run(2.6)
+    delay_ns = market(quoting).config.quote.post_fill_delay_ms * 1_000_000
+    # held until the delay was over, and the old decision was two and a half seconds ago
+    assert {_news(intent) for intent in renewed} == {(News.RELEASE, filled_ns + delay_ns, 0)}
+    quoting.acknowledge(renewed, first_slot=20)
+    quoting.run(0.1)
+    for _ in range(60):
+        quoting.trade(60, 10, Side.BID)
+    quoting.level(Side.BID, 46, 500)
+    arrived_ns = quoting.mono_ns
+    moved = quoting.run(0.003)
+    assert moved
+    assert {_news(intent) for intent in moved} == {(News.MESSAGE, arrived_ns, 0)}
+    quoting.acknowledge(moved[:1], first_slot=40)
+    assert {_news(intent)[0] for intent in quoting.run(0.1)} <= {News.NONE}, (
+        "a further step of the same answer"
+    )
+
+
+def test_an_answer_that_a_pause_held_back_says_so(quoting: Venue) -> None:
+    quoting.answer(ExecutionKind.REJECTED, intent=10_000, code=-4)
+    quoting.run()
+    for _ in range(60):
+        quoting.trade(60, 10, Side.BID)
+    arrived_ns = quoting.mono_ns
+    assert quoting.run(0.01) == []
+    late = quoting.run(0.5)
+    assert late
+    assert {_news(intent) for intent in late} == {(News.MESSAGE, arrived_ns, 1)}
 
 
 def test_a_side_that_comes_back_into_the_limits_is_quoted_at_once(tmp_path: Path) -> None:
