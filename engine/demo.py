@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeAlias, cast, get_args
 
 import msgspec
 import uvloop
@@ -242,6 +242,9 @@ def engine_config(plan: Plan, url: str) -> str:
 # ---- running ----------------------------------------------------------------------------
 
 
+Play: TypeAlias = Callable[["Demo"], Awaitable[None]]
+
+
 class Demo:
     """One run, from the plan to the report."""
 
@@ -251,8 +254,8 @@ class Demo:
         stage: Stage,
         console: Console,
         *,
-        live: bool,
-        play: Callable[[Demo], Awaitable[None]] | None = None,
+        live: bool = False,
+        play: Play | None = None,
     ) -> None:
         """``play`` is what happens once every market quotes; by default the demo is watched to its end."""
         self.stage: Final = stage
@@ -269,6 +272,11 @@ class Demo:
     def sampler(self) -> EngineSampler:
         assert self._sampler is not None, "the engine comes first"
         return self._sampler
+
+    def all_quote(self) -> bool:
+        """Every market shows both sides, by the exchange's journal."""
+        fold = self.stage.observer.fold
+        return all(fold.market(market.market_id).both_sides.is_on for market in self.sampler.markets)
 
     async def run(self) -> Report | None:
         """Plays until the end and closes in order; None when it was stopped before every market quoted."""
@@ -588,9 +596,12 @@ def show_summary(report: Report, console: Console) -> None:
     console.print(", ".join(words), highlight=False)
 
 
-async def _perform(plan: Plan, directory: PrivateDirectory, console: Console, *, live: bool) -> Report | None:
+async def perform(
+    plan: Plan, directory: PrivateDirectory, console: Console, *, live: bool = False, play: Play | None = None
+) -> Report | None:
+    """One demo on a stage of its own, until its end or a signal; arguments and result are those of Demo."""
     async with stop_on_signals() as stop, Stage(directory.path, stop=stop) as stage:
-        return await Demo(plan, stage, console, live=live).run()
+        return await Demo(plan, stage, console, live=live, play=play).run()
 
 
 def run(options: DemoOptions) -> int:
@@ -607,7 +618,7 @@ def run(options: DemoOptions) -> int:
         return error.exit_code
     code = EXIT_UNWELL
     try:
-        report = uvloop.run(_perform(plan, directory, console, live=live))
+        report = uvloop.run(perform(plan, directory, console, live=live))
         code = conclude(report, options, console)
     except StageError as error:
         print(f"corequote: {error}", file=sys.stderr)

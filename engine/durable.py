@@ -1,4 +1,4 @@
-"""Files that survive a crash: written whole, then put in place in one step."""
+"""Files that survive a crash: replaced whole in one step, or added to a line at a time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,20 @@ def write_durably(path: Path, payload: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(draft, path)
     sync_directory(path.parent)
+
+
+def append_durably(path: Path, line: bytes, *, file_bytes_max: int | None = None) -> None:
+    """Adds ``line`` to ``path`` (0600) in one write, on disk when it returns: lines of several processes do
+    not mix. Raises OSError, also for a line that would make the file longer than ``file_bytes_max``.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if file_bytes_max is not None and os.fstat(fd).st_size + len(line) > file_bytes_max:
+            raise OSError(f"{path.name} has reached {file_bytes_max} bytes: move it away")
+        os.write(fd, line)
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(directory: Path) -> None:

@@ -36,9 +36,9 @@ from msgspec import Struct
 from rich.console import Console
 
 from engine.arena import Arena
-from engine.demo import Demo, DemoOptions, make_plan
+from engine.demo import Demo, DemoOptions, make_plan, perform
 from engine.events import ExecutionKind, News, OrderKind
-from engine.stage import PrivateDirectory, Stage, stop_on_signals
+from engine.stage import PrivateDirectory
 from engine.workers.ring_tap import RingTap
 from perf.windows import Report, Row, machine, row, show
 
@@ -206,8 +206,7 @@ async def _watch(seconds: float) -> list[Matcher]:
 
     plan = make_plan(DemoOptions(markets=MARKETS))
     try:
-        async with stop_on_signals() as stop, Stage(directory.path, stop=stop) as stage:
-            await Demo(plan, stage, Console(quiet=True), live=False, play=play).run()
+        await perform(plan, directory, Console(quiet=True), play=play)
     finally:
         directory.release(remove=True)
     return matchers

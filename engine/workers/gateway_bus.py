@@ -15,9 +15,7 @@ Reads: trade_events, order_events, market_events.  Writes: what TradeFeed writes
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -26,6 +24,7 @@ from msgspec import Struct
 
 from engine.alerts import Alert, Severity
 from engine.config.quote import AMM_USER_ID
+from engine.durable import append_durably
 from engine.venues.platform_events import TRADE_EVENTS, MarketEvent, OrderEvent, TradeEvent
 from engine.venues.platform_kafka import Batch, EventThread, Poison
 from engine.venues.platform_rest import ReadError
@@ -158,18 +157,10 @@ class EventFeed:
         )
         path = self._context.proc.run_dir / DEAD_LETTERS
         try:
-            _append(path, msgspec.json.encode(DeadLetter(at_ms=unix_ms(), poison=poison)) + b"\n")
+            append_durably(
+                path,
+                msgspec.json.encode(DeadLetter(at_ms=unix_ms(), poison=poison)) + b"\n",
+                file_bytes_max=_DEAD_LETTER_BYTES_MAX,  # beyond it messages are only counted
+            )
         except OSError as error:
             _log.error("dead_letter_not_written", path=str(path), reason=str(error))
-
-
-def _append(path: Path, line: bytes) -> None:
-    """One synced line, while the file is below its bound; beyond it messages are only counted."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(fd).st_size + len(line) > _DEAD_LETTER_BYTES_MAX:
-            raise OSError(f"{path.name} has reached {_DEAD_LETTER_BYTES_MAX} bytes: move it away")
-        os.write(fd, line)
-        os.fdatasync(fd)
-    finally:
-        os.close(fd)

@@ -38,12 +38,11 @@ from rich.table import Table
 from engine._native import lib
 from engine.arena import cell
 from engine.crash_points import POINTS
-from engine.demo import Demo, DemoOptions, make_plan
+from engine.demo import Demo, DemoOptions, make_plan, perform
 from engine.events import ProcessState
 from engine.observer import MarketFold
-from engine.report import Report
 from engine.snapshot import ProcessView, take
-from engine.stage import PrivateDirectory, Stage, StageError, StopAskedError, stop_on_signals
+from engine.stage import PrivateDirectory, StageError, StopAskedError
 from tests.faults.crash_points import visit
 from tests.faults.verdict import final_problems
 
@@ -125,7 +124,7 @@ class Campaign:
         self._young_deaths: dict[str, list[float]] = {}
 
     async def play(self, demo: Demo) -> None:
-        await demo.stage.until(lambda: self._all_quote(demo), what="all markets quote both sides")
+        await demo.stage.until(demo.all_quote, what="all markets quote both sides")
         present = {process.name.partition("-")[0] for process in take(demo.stage.arena).processes}
         kinds = [kind for kind in KINDS if kind in present]
         with record_file(self._seed).open("ab") as record:
@@ -144,12 +143,7 @@ class Campaign:
     async def _pause(self, demo: Demo) -> None:
         end = time.monotonic() + self._random.uniform(*CALM_S)
         await demo.stage.until(lambda: time.monotonic() >= end, what="a pause", watch=demo.sampler.look)
-        await demo.stage.until(
-            lambda: self._all_quote(demo), what="all markets quote both sides", watch=demo.sampler.look
-        )
-
-    def _all_quote(self, demo: Demo) -> bool:
-        return all(self._fold(demo, market.slot).both_sides.is_on for market in demo.sampler.markets)
+        await demo.stage.until(demo.all_quote, what="all markets quote both sides", watch=demo.sampler.look)
 
     def _fold(self, demo: Demo, slot: int) -> MarketFold:
         return demo.stage.observer.fold.market(demo.stage.arena.market_id(slot))
@@ -351,13 +345,6 @@ def _age_s(process: ProcessView) -> float:
         return 0.0
 
 
-async def _perform(directory: PrivateDirectory, campaign: Campaign, *, seed: int) -> Report | None:
-    plan = make_plan(DemoOptions(markets=MARKETS, seed=seed))
-    console = Console(highlight=False, width=200)
-    async with stop_on_signals() as stop, Stage(directory.path, stop=stop) as stage:
-        return await Demo(plan, stage, console, live=False, play=campaign.play).run()
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the campaign; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.campaign", description="Kill and check.")
@@ -378,11 +365,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     died_well = visit(places, seed=seed)
     campaign = Campaign(count=count, seed=seed, done=done)
     problems: tuple[str, ...]
+    console = Console(highlight=False, width=200)
     RECORDS.mkdir(parents=True, exist_ok=True)
     directory: PrivateDirectory | None = None
     try:
         directory = PrivateDirectory(None)
-        problems = final_problems(uvloop.run(_perform(directory, campaign, seed=seed)))
+        plan = make_plan(DemoOptions(markets=MARKETS, seed=seed))
+        problems = final_problems(uvloop.run(perform(plan, directory, console, play=campaign.play)))
     except (StageError, StopAskedError) as error:
         problems = (str(error),)
     survived = 0 if problems else sum(not fault.problem for fault in campaign.faults)
@@ -390,7 +379,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory.release(remove=survived == count)
         if survived != count:
             print(f"faults: logs are in {Path(directory.path) / 'log'}")
-    Console(highlight=False, width=200).print(table(campaign.faults))
+    console.print(table(campaign.faults))
     for problem in problems:
         print(f"faults: {problem}")
     survived, count = survived + died_well, count + len(places)

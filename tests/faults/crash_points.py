@@ -23,10 +23,9 @@ from rich.console import Console
 
 from engine._native import lib
 from engine.crash_points import POINTS, VARIABLE
-from engine.demo import Demo, DemoOptions, make_plan
-from engine.report import Report
+from engine.demo import Demo, DemoOptions, make_plan, perform
 from engine.snapshot import take
-from engine.stage import PrivateDirectory, Stage, StageError, StopAskedError, stop_on_signals
+from engine.stage import PrivateDirectory, StageError, StopAskedError
 from tests.faults.verdict import final_problems
 
 MARKETS = 2
@@ -83,7 +82,7 @@ class Place:
             self.died_s = died - began
             settled = died + 1.0  # its death has been noticed by then, and quotes pulled
             await stage.until(
-                lambda: time.monotonic() > settled and self._all_quote(demo),
+                lambda: time.monotonic() > settled and demo.all_quote(),
                 what="every market quotes again",
                 timeout_s=BACK_S_MAX,
                 watch=demo.sampler.look,
@@ -91,11 +90,6 @@ class Place:
             self.back_ms = 1_000 * (time.monotonic() - died)
         except StageError as error:
             self.problem = str(error)
-
-    @staticmethod
-    def _all_quote(demo: Demo) -> bool:
-        fold = demo.stage.observer.fold
-        return all(fold.market(market.market_id).both_sides.is_on for market in demo.sampler.markets)
 
     def line(self, number: int, count: int) -> str:
         verdict = f"NOT SURVIVED: {self.problem}" if self.problem else "survived"
@@ -105,20 +99,15 @@ class Place:
         )
 
 
-async def _perform(directory: PrivateDirectory, place: Place, *, seed: int) -> Report | None:
-    plan = make_plan(DemoOptions(markets=MARKETS, seed=seed))
-    console = Console(quiet=True)
-    async with stop_on_signals() as stop, Stage(directory.path, stop=stop) as stage:
-        return await Demo(plan, stage, console, live=False, play=place.play).run()
-
-
 def strike(name: str, *, seed: int) -> Place:
     """Runs one engine with this place armed."""
     place = Place(name)
     directory = PrivateDirectory(None)
     os.environ[VARIABLE] = f"{name}:{COUNTS[name]}"
+    plan = make_plan(DemoOptions(markets=MARKETS, seed=seed))
     try:
-        problems = final_problems(uvloop.run(_perform(directory, place, seed=seed)))
+        report = uvloop.run(perform(plan, directory, Console(quiet=True), play=place.play))
+        problems = final_problems(report)
     except (StageError, StopAskedError) as error:
         problems = (str(error),)
     finally:
