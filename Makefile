@@ -35,7 +35,7 @@ VENV_USABLE := $(and $(realpath $(VENV_PYTHON)),$(filter $(CURDIR),$(file <$(VEN
 VENV_LOST := $(if $(VENV_USABLE),,lost)
 EXTENSION_LOST := $(if $(wildcard engine/_native*.so),,lost)
 
-.PHONY: help venv demo test lint model race fuzz perf faults ambiguous interleavings scenarios kafka requirements clean lost
+.PHONY: help venv demo test lint model race fuzz perf faults ambiguous limits interleavings scenarios kafka requirements clean lost
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do
@@ -108,6 +108,10 @@ faults: venv ## kill and stop processes under load, then check every balance (QU
 ambiguous: venv ## 10,000 requests without an intelligible answer, explained by both journals (COUNT= SEED=)
 	$(call campaign,tests/faults/ambiguous.py)
 	exec $(VENV_PYTHON) -m tests.faults.ambiguous $(if $(COUNT),--count '$(COUNT)') $(if $(SEED),--seed '$(SEED)')
+
+limits: venv ## 50 markets on one account want more than its rate limits allow; 7 min (ARGS='--markets N --seconds S --seed S')
+	$(call campaign,tests/faults/account_limits.py)
+	exec $(VENV_PYTHON) -m tests.faults.account_limits $(ARGS)
 
 interleavings: venv ## 20,000 random orders of fills, replies, supply, reconciliation, restart (COUNT= FIRST=)
 	exec $(VENV_PYTHON) -m tests.property.interleavings $(if $(COUNT),--seeds '$(COUNT)') $(if $(FIRST),--first '$(FIRST)')

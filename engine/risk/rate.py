@@ -1,4 +1,4 @@
-"""Token buckets that keep a fixed-window limit whatever the window's phase. Pure: time is an argument.
+"""Limits that keep a venue's fixed window whatever the window's phase. Pure: time is an argument.
 
 A venue that counts requests in fixed minutes sees, in any minute, at most what the bucket held at its
 start plus what it gained: with a third of the limit as capacity and two thirds gained per minute, never
@@ -7,6 +7,7 @@ more than the limit. Tokens are counted in integer token-nanoseconds, so nothing
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 WINDOW_NS: Final = 60_000_000_000
@@ -66,3 +67,25 @@ class BurstBucket(Bucket):
 
     def __init__(self, *, per_s: int, burst: int, now_mono_ns: int) -> None:
         super().__init__(capacity=burst, gain_per_minute=60 * per_s, now_mono_ns=now_mono_ns)
+
+
+class WindowLimit:
+    """At most ``limit_per_minute`` requests in any minute, all at once if need be: for what is rare."""
+
+    def __init__(self, limit_per_minute: int) -> None:
+        self._taken_mono_ns: Final = deque[int](maxlen=limit_per_minute)
+        self._shut_until_mono_ns = 0
+
+    def free(self, now_mono_ns: int) -> bool:
+        """Whether one more may go out now."""
+        taken = self._taken_mono_ns
+        full = len(taken) == taken.maxlen and now_mono_ns - taken[0] < WINDOW_NS
+        return not full and now_mono_ns >= self._shut_until_mono_ns
+
+    def take(self, now_mono_ns: int) -> None:
+        """Accounts for one request that goes out."""
+        self._taken_mono_ns.append(now_mono_ns)
+
+    def shut(self, until_mono_ns: int) -> None:
+        """The venue said 429: nothing goes out before ``until_mono_ns``."""
+        self._shut_until_mono_ns = max(self._shut_until_mono_ns, until_mono_ns)

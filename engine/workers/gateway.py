@@ -40,7 +40,7 @@ from engine.workers.gateway_commands import CommandDesk
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_flows import MoneyFlows
-from engine.workers.gateway_funds import FundingError, MarketClosedError, MarketFunds, StartRefusedError
+from engine.workers.gateway_funds import FundingError, MarketFunds, StartLaterError, StartRefusedError
 from engine.workers.gateway_intents import Intent, IntentReader
 from engine.workers.gateway_market import GatewayMarket, MarketRules, StartFailure, market_status
 from engine.workers.gateway_orders import OrderDesk
@@ -168,8 +168,10 @@ class Gateway:
         await self._persist("market", read_rules)
         try:
             await self._persist("funds", lambda: self._funds.open(market))
-        except MarketClosedError:
-            _log.warning("market_not_open", market=market.market_id, status=market.status.name)
+        except StartLaterError as error:
+            _log.warning(
+                "market_opens_later", market=market.market_id, status=market.status.name, code=error.code
+            )
             self._context.spawn(self._open_later(market))
         except StartRefusedError as error:
             self._start_failed(market, error.failure)
@@ -197,12 +199,12 @@ class Gateway:
             delay_s = min(_RETRY_S_MAX, 2 * delay_s)
 
     async def _open_later(self, market: GatewayMarket) -> None:
-        """A market that was not ACTIVE at our start: funded and quoted once it is."""
+        """A market that could not be funded at our start: it is funded and quoted once it can be."""
         while True:
             await asyncio.sleep(self._proc.config.venue.status_poll_interval_ms / 1_000)
             try:
                 await self._persist("funds", lambda: self._funds.open(market))
-            except MarketClosedError:
+            except StartLaterError:
                 continue
             except StartRefusedError as error:
                 self._start_failed(market, error.failure)

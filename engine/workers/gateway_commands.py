@@ -23,7 +23,7 @@ from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import ReadError
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_flows import TRANSFER_CENTS_MAX, MoneyFlows
-from engine.workers.gateway_funds import MarketClosedError, MarketFunds, StartRefusedError
+from engine.workers.gateway_funds import MarketFunds, StartLaterError, StartRefusedError
 from engine.workers.gateway_market import GatewayMarket
 
 _log = structlog.get_logger()
@@ -116,8 +116,8 @@ class CommandDesk:
             return 0
         try:
             await self._funds.open(market, budget_cents=budget_cents)
-        except MarketClosedError:
-            return venue.MARKET_NOT_ACTIVE
+        except StartLaterError as error:
+            return error.code
         except StartRefusedError as error:
             market.start_failure = error.failure
             return error.failure.code

@@ -12,8 +12,9 @@ from msgspec import Struct
 from engine._native import lib
 from engine.booking_journal import BookingJournal
 from engine.events import GatewayCounter
-from engine.risk.rate import TokenBucket
+from engine.risk.rate import WINDOW_NS, TokenBucket, WindowLimit
 from engine.venues.platform_rest import PlatformRest, Refused
+from engine.workers.clock import unix_ms
 from engine.workers.gateway_controls import Controls
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
@@ -23,6 +24,7 @@ from engine.workers.process import WorkerProcess
 _log = structlog.get_logger()
 
 _NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
 _SHUT_S_DEFAULT: Final = 1.0
 _SHUT_S_MAX: Final = 120.0
 
@@ -57,19 +59,22 @@ class GatewayContext:
         self.journal: Final = journal
         self.bookings: Final = BookingJournal(proc.run_dir)
         self.counts: Final = Counts()
-        self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, now_mono_ns)
+        # full a minute ago; what was sent since then, by the journal, is paid for below
+        full_mono_ns = now_mono_ns - WINDOW_NS
+        self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, full_mono_ns)
         self.admitting = False
         self.markets: Final[dict[int, GatewayMarket]] = {
             slot: GatewayMarket(
                 proc.arena,
                 slot,
                 risk=proc.config.risk,
-                now_mono_ns=now_mono_ns,
+                full_mono_ns=full_mono_ns,
                 client_ms_min=journal.last_client_ms,
             )
             for slot in proc.arena.used_markets()
         }
         self.markets_by_id: Final = {market.market_id: market for market in self.markets.values()}
+        self._pay_for_earlier_life(now_mono_ns)
         self.reports: Final[dict[int, WorkerReports]] = {
             worker: WorkerReports(proc, worker)
             for worker in sorted({market.worker for market in self.markets.values()})
@@ -77,6 +82,20 @@ class GatewayContext:
         self.controls: Final = Controls(proc, self.markets, self.reports, rest.clock)
         self.failed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _pay_for_earlier_life(self, now_mono_ns: int) -> None:
+        """The venue's window goes on while a gateway dies and another starts: a restart is no new burst."""
+        now_ms = unix_ms()
+        for sent in self.journal.lately:
+            market = self.markets_by_id.get(sent.market)
+            at_mono_ns = now_mono_ns - max(0, now_ms - sent.at_ms) * _NS_PER_MS
+            if sent.op in ("place", "cancel"):
+                self.order_tokens.take(at_mono_ns)
+            elif sent.op == "replace" and market is not None:
+                market.replace_tokens.take(at_mono_ns)
+            if sent.op in ("place", "replace") and market is not None:
+                market.order_tokens.take(at_mono_ns)
+        self.journal.lately.clear()
 
     def reports_of(self, market: GatewayMarket) -> WorkerReports:
         return self.reports[market.worker]
@@ -92,7 +111,7 @@ class GatewayContext:
         """Whether an order that has just become known as live may not stay."""
         return not self.admitting or market.killed() != 0 or worker_epoch != market.worker_epoch()
 
-    def rate_limited(self, bucket: TokenBucket, refused: Refused) -> None:
+    def rate_limited(self, bucket: TokenBucket | WindowLimit, refused: Refused) -> None:
         """The venue answered 429: nothing of this kind before it says so."""
         wait_s = refused.retry_after_s
         if wait_s is None and refused.rate_reset_unix_s is not None:

@@ -21,12 +21,14 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from engine._native import lib
 from engine.arena import ArenaError
 from engine.booking_journal import Baseline, BookedSupply
 from engine.durable import write_durably
 from engine.events import Kill, LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import frozen_by
+from engine.risk.rate import WindowLimit
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused, Unknown
 from engine.venues.platform_wire import AmmStartBody, SupplyBody
@@ -44,6 +46,7 @@ _RETRY_S_MIN: Final = 0.2
 _RETRY_S_MAX: Final = 2.0
 _FREEZES: Final = frozenset({"ORDER_FREEZE", "ORDER_UNFREEZE"})
 _TRIES: Final = 5
+_STARTS_PER_MINUTE: Final = 10  # platform §1.7, class admin
 _HTTP_INTERNAL: Final = 500
 _STANDING_KILLS: Final = Kill.ADMIN | Kill.RISK
 _HTTP_NO_ROUTE: Final = frozenset({403, 404})
@@ -63,8 +66,12 @@ class StartRefusedError(Exception):
         self.failure: Final = StartFailure(code=int(code), reason=reason)
 
 
-class MarketClosedError(Exception):
-    """The market takes no money now (3002): later."""
+class StartLaterError(Exception):
+    """Not now: the market is not ACTIVE (3002), or the venue's limit of starts is reached (9001)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"{code}: later")
+        self.code: Final = code
 
 
 class PendingSupply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +98,7 @@ class MarketFunds:
         self._trades: Final = trades
         self._flows: Final = flows
         self._netting_told = False
+        self._starts: Final = WindowLimit(_STARTS_PER_MINUTE)
         self._facts: Final = context.proc.run_dir / "facts"
 
     # -- start
@@ -114,7 +122,7 @@ class MarketFunds:
         """Brings the market's cash up to date, funding it first where nobody has: with ``budget_cents`` or
         the configured sum. Nothing of the market is published before that has succeeded (§8 step 4).
 
-        Raises ReadError, MarketClosedError, StartRefusedError.
+        Raises ReadError, StartLaterError, StartRefusedError.
         """
         if not (self._netting_told or market.quote.netting_off_confirmed):
             raise StartRefusedError(LocalReject.NOT_READY, "set netting_off_confirmed: netting is not told")
@@ -148,8 +156,11 @@ class MarketFunds:
         )
         delay_s = _RETRY_S_MIN
         while True:
+            if not self._starts.free(lib.mono_now_ns()):
+                raise StartLaterError(venue.RATE_LIMITED)
             cursor = await self._trades.newest(market)
             outcome = await self._context.rest.start_amm(body)
+            self._starts.take(lib.mono_now_ns())  # one at a time, and not before the venue counted it
             match outcome:
                 case Answered(data=started):
                     minted_cents = started.initial_mint_quantity * PAIR_CENTS
@@ -167,12 +178,13 @@ class MarketFunds:
                 case Refused(code=code, status=status) if status in _HTTP_NO_ROUTE and code == status:
                     await self._deposit_and_mint(market, budget_cents)
                     break
-                case Refused(code=code, message=message, retry_after_s=retry_after_s):
-                    if code == venue.MARKET_NOT_ACTIVE:
-                        raise MarketClosedError(market.market_id)
-                    if code != venue.RATE_LIMITED:
-                        raise StartRefusedError(code, message)
-                    delay_s = max(delay_s, retry_after_s or _RETRY_S_MAX)
+                case Refused(code=venue.RATE_LIMITED):
+                    self._context.rate_limited(self._starts, outcome)
+                    raise StartLaterError(venue.RATE_LIMITED)
+                case Refused(code=venue.MARKET_NOT_ACTIVE):
+                    raise StartLaterError(venue.MARKET_NOT_ACTIVE)
+                case Refused(code=code, message=message):
+                    raise StartRefusedError(code, message)
                 case _:
                     # NotSent or unknown: the start is not repeated by the venue, it answers 6007 then
                     pass

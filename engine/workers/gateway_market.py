@@ -129,9 +129,10 @@ class GatewayMarket:
     """State of one market slot. Only the gateway's event loop touches it."""
 
     def __init__(
-        self, arena: Arena, slot: int, *, risk: RiskConfig, now_mono_ns: int, client_ms_min: int = 0
+        self, arena: Arena, slot: int, *, risk: RiskConfig, full_mono_ns: int, client_ms_min: int = 0
     ) -> None:
-        """``client_ms_min``: the newest time in a client order id of an earlier life, by the journal."""
+        """``full_mono_ns``: when its token buckets were full. ``client_ms_min``: the newest time in a client
+        order id of an earlier life, by the journal."""
         self.slot: Final = slot
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
@@ -158,10 +159,10 @@ class GatewayMarket:
         self.handled_kill_word = 0
         self.handled_epoch = self.worker_epoch()
         self.seen_trade_count = self.trade_count()
-        self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, now_mono_ns)
+        self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, full_mono_ns)
         self.breakers: Final = Breakers(risk)
         self.order_tokens = BurstBucket(
-            per_s=risk.market_rate_per_s, burst=risk.market_rate_burst, now_mono_ns=now_mono_ns
+            per_s=risk.market_rate_per_s, burst=risk.market_rate_burst, now_mono_ns=full_mono_ns
         )
         self.tripped: Control | None = None  # a control that its fills have set off
         self.paused_until_mono_ns = 0  # while a control's pause lasts

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Final, Literal
 
@@ -33,6 +33,7 @@ Operation = Literal["place", "replace", "cancel", "batch", "mint", "burn"]
 DIRECTORY: Final = "intents"
 SEGMENT_BYTES_MAX: Final = 1 << 20
 _SUFFIX: Final = ".jsonl"
+_LATELY_MS: Final = 60_000  # the venue's window of rate limits
 
 
 class JournalError(Exception):
@@ -98,6 +99,7 @@ class IntentJournal:
         self._segments: Final[OrderedDict[int, _Segment]] = OrderedDict()  # oldest first
         self._open: Final[dict[str, tuple[Sent, int]]] = {}  # what is not closed, and its segment's number
         self.last_client_ms = 0  # newest time of any line: client ids must not go back behind it
+        self.lately: deque[Sent] = deque()  # by an earlier life, in the minute before its last line
         self._number = 0
         self._bytes = 0
         self._fd = -1
@@ -234,6 +236,9 @@ class IntentJournal:
             for line in read_segment(self._path(number)):
                 if isinstance(line, Sent):
                     self._remember(line)
+                    self.lately.append(line)
+                    while line.at_ms - self.lately[0].at_ms > _LATELY_MS:
+                        self.lately.popleft()
                 else:
                     self.last_client_ms = max(self.last_client_ms, line.at_ms)
                     self._forget(line.id)

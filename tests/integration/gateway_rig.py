@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import threading
@@ -49,6 +50,7 @@ class Exchange:
         *,
         limits: str = "off",
         admins: Iterable[str] = ("operator", AMM),
+        exempt: Iterable[str] = (),
         dialect: str = "contract",
         markets: Iterable[str] = (),
         faults: bool = False,
@@ -56,11 +58,12 @@ class Exchange:
         events: str = "none",
     ) -> None:
         """``markets``: ids of the markets to open; none = the three seed markets. ``faults``: switches on.
+        ``exempt``: accounts that ``limits`` does not hold for.
         ``data``: directory of its database. ``events``: its event bus."""
         port_file = folder / "exchange.port"
         config = folder / "exchange.toml"
-        names = ", ".join(f'"{name}"' for name in admins)
-        document = f'limits = "{limits}"\npassword_hash_rounds = 4\nadmin_users = [{names}]\n'
+        document = f'limits = "{limits}"\npassword_hash_rounds = 4\n'
+        document += f"admin_users = {json.dumps(list(admins))}\nexempt_users = {json.dumps(list(exempt))}\n"
         document += f"faults = {str(faults).lower()}\n"
         for market_id in markets:
             document += (
@@ -90,9 +93,9 @@ class Exchange:
     def operator(self) -> Account:
         return self.login("operator", "Operator-of-the-tests-1")
 
-    def trader(self, *, deposit_cents: int = 5_000_000) -> Account:
+    def trader(self, *, deposit_cents: int = 5_000_000, name: str = "") -> Account:
         """A new ordinary account with money."""
-        name = f"t{uuid.uuid4().hex[:12]}"
+        name = name or f"t{uuid.uuid4().hex[:12]}"
         account = Account(self.url)
         account.post(
             "auth/register",

@@ -27,6 +27,7 @@ _PATIENCE = """
 heartbeat_stale_ms = 20_000
 [engine]
 heartbeat_timeout_ms = 20_000
+workers = {workers}
 [quote]
 max_latency_ms = 1_000
 """
@@ -36,19 +37,28 @@ class LiveEngine:
     """``corequote run`` in a private directory; markets are those given, in slot order."""
 
     def __init__(
-        self, root: Path, exchange: Exchange, *markets: str, quote: str = "", redis: str = "", **venue: int
+        self,
+        root: Path,
+        exchange: Exchange,
+        *markets: str,
+        quote: str = "",
+        redis: str = "",
+        workers: int = 0,
+        oracle: str = "",
+        **venue: int,
     ) -> None:
-        """``quote``, ``redis``: lines of TOML. ``venue``: further keys of that section."""
+        """``quote``: lines of its table, ``redis``: its table, ``oracle``: the source of every market's,
+        ``venue``: further keys of that section."""
         self.exchange = exchange
         self.run_dir = root / "run"
         self.run_dir.mkdir(mode=0o700, exist_ok=True)
         self.config = root / "engine.toml"
-        tables = "".join(f'[[markets]]\nid = "{market}"\n' for market in markets)
+        source = f'oracle = {{ source = "{oracle}" }}\n' if oracle else ""
+        tables = "".join(f'[[markets]]\nid = "{market}"\n{source}' for market in markets)
         intervals = {"status_poll_interval_ms": 200, "trade_poll_interval_ms": 200, **venue}
         keys = "".join(f"{key} = {value}\n" for key, value in intervals.items())
-        self.config.write_text(
-            f'[venue]\nurl = "{exchange.url}"\n{keys}{_PATIENCE}{quote}\n{redis}\n{tables}'
-        )
+        patience = _PATIENCE.format(workers=workers)
+        self.config.write_text(f'[venue]\nurl = "{exchange.url}"\n{keys}{patience}{quote}\n{redis}\n{tables}')
         self.slots = {market: slot for slot, market in enumerate(markets)}
         self.process: subprocess.Popen[bytes] | None = None
         self._arena: Arena | None = None

@@ -464,7 +464,7 @@ def test_rate_limits_hold_orders_back_and_never_cancels(tmp_path: Path) -> None:
     rig = GatewayRig(tmp_path, exchange.url, order_rate_limit=30, trade_poll_interval_ms=60_000,
                      status_poll_interval_ms=5_000)  # fmt: skip
     try:
-        rig.start_gateway()
+        process = rig.start_gateway()
         quoter = rig.quoters[0]
         intents = [quoter.place(YES, SELL, 60 + n, 1) for n in range(20)]
         answers = [quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=i) for i in intents]
@@ -474,6 +474,9 @@ def test_rate_limits_hold_orders_back_and_never_cancels(tmp_path: Path) -> None:
         assert codes == {LocalReject.RATE_LIMIT}
         for order in acked:
             quoter.expect(ExecutionKind.CANCELLED, intent=quoter.cancel(order))
+        rig.kill_gateway(process)
+        rig.start_gateway()
+        assert quoter.refusal(quoter.place(YES, SELL, 60, 1)) == LocalReject.RATE_LIMIT, "no second burst"
     finally:
         rig.close()
         exchange.end()

@@ -111,7 +111,7 @@ class World:
         self.new_quoter()
 
     def _new_gateway(self) -> GatewayMarket:
-        return GatewayMarket(self.arena, 0, risk=RiskConfig(), now_mono_ns=0)
+        return GatewayMarket(self.arena, 0, risk=RiskConfig(), full_mono_ns=0)
 
     # -- steps
 

@@ -54,7 +54,7 @@ def new_arena() -> Arena:
 
 
 def new_market(arena: Arena | None = None) -> GatewayMarket:
-    market = GatewayMarket(arena or new_arena(), 0, risk=RiskConfig(), now_mono_ns=0)
+    market = GatewayMarket(arena or new_arena(), 0, risk=RiskConfig(), full_mono_ns=0)
     market.rules = RULES
     market.account.set_position(yes_volume=1_000, yes_cost=50_000, no_volume=1_000, no_cost=50_000)
     market.account.set_cash(100_000, cursor="", funded=True)
@@ -199,7 +199,7 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
     market = new_market(arena)
     order = live(market, YES, SELL, 60, 10)
     leg(market, "T1", order.venue_order_id, quantity=4)
-    successor = GatewayMarket(arena, 0, risk=RiskConfig(), now_mono_ns=0)
+    successor = GatewayMarket(arena, 0, risk=RiskConfig(), full_mono_ns=0)
     account = successor.account
     assert (account.stock.cash_cents, account.cursor, account.funded) == (100_236, "T1", True)
     assert successor.left_over_client_ids() == [order.client_order_id]

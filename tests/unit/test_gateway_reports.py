@@ -36,7 +36,7 @@ class Desk:
             bells={},
             parent_pid=os.getppid(),
         )
-        self.market = GatewayMarket(self.arena, 0, risk=RiskConfig(), now_mono_ns=0)
+        self.market = GatewayMarket(self.arena, 0, risk=RiskConfig(), full_mono_ns=0)
         self.reports = WorkerReports(self.proc, 0)
         self._ring = self.arena.execution_ring(0)
         self._batch = ffi.new("execution_record_t[]", RING)

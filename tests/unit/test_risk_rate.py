@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.risk.rate import WINDOW_NS, TokenBucket
+from engine.risk.rate import WINDOW_NS, TokenBucket, WindowLimit
 
 MS = 1_000_000
 
@@ -69,3 +69,23 @@ def test_a_clock_that_steps_back_gives_nothing_twice() -> None:
 def test_a_limit_too_small_for_a_bucket_is_refused() -> None:
     with pytest.raises(ValueError, match="limit_per_minute=2"):
         TokenBucket(2, 0)
+
+
+@given(limit=st.integers(1, 20), gaps_ms=st.lists(st.integers(0, 9_000), min_size=20, max_size=300))
+def test_a_window_limit_gives_all_at_once_and_no_more_in_any_minute(limit: int, gaps_ms: list[int]) -> None:
+    now_ns, starts = 0, WindowLimit(limit)
+    sent: list[int] = []
+    for gap_ms in gaps_ms:
+        now_ns += gap_ms * MS
+        while starts.free(now_ns):
+            starts.take(now_ns)
+            sent.append(now_ns)
+    assert sent[:limit] == [sent[0]] * limit
+    assert all(later - earlier >= WINDOW_NS for earlier, later in zip(sent, sent[limit:], strict=False))
+
+
+def test_a_window_limit_that_the_venue_shuts_gives_nothing_until_then() -> None:
+    starts = WindowLimit(2)
+    starts.shut(5 * MS)
+    assert not starts.free(5 * MS - 1)
+    assert starts.free(5 * MS)
