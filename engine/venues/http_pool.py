@@ -33,6 +33,7 @@ HEAD_BYTES_MAX: Final = 64 << 10
 WAITING_MAX: Final = 4_096  # requests of one class that may wait for a connection
 IDLE_NS_MAX: Final = 4_000_000_000  # servers commonly close after 5 s; a request must not race with that
 AHEAD_MAX: Final = 32  # connections kept open for requests to come
+ORDER_PATIENCE_S: Final = 0.5  # an order is not queued behind others for longer: it is planned anew instead
 _AHEAD_RETRY_NS: Final = 1_000_000_000  # after one that could not be opened
 
 
@@ -227,10 +228,11 @@ class _Connection(asyncio.Protocol):
 
 
 class _Lane:
-    """The requests of one class: how many may be under way, who waits."""
+    """The requests of one class: how many may be under way, who waits, and for how long at most."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, patience_s: float | None = None) -> None:
         self.limit = limit
+        self.patience_s = patience_s
         self.used = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
 
@@ -239,7 +241,9 @@ class HttpPool:
     """Up to ``connections`` connections to the host of ``url`` (scheme and authority only).
 
     A quarter of them is kept for cancels, and queries together get another quarter at most, so a venue
-    that is slow to place or to list cannot keep a cancel from being sent.
+    that is slow to place or to list cannot keep a cancel from being sent. An order waits ORDER_PATIENCE_S at
+    most for one: quotes are not queued until they are stale, and the order that a replace means is not kept
+    from a cancel meanwhile.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
@@ -258,7 +262,7 @@ class HttpPool:
         reserved = max(1, connections // 4) if connections > 1 else 0
         self._lanes: Final = {
             RequestClass.CANCEL: _Lane(connections),
-            RequestClass.ORDER: _Lane(connections - reserved),
+            RequestClass.ORDER: _Lane(connections - reserved, ORDER_PATIENCE_S),
             RequestClass.QUERY: _Lane(max(1, connections // 4)),
         }
         self._used = 0
@@ -319,7 +323,7 @@ class HttpPool:
             if entered:
                 self._leave(lane)
             if isinstance(error, TimeoutError):
-                raise NotSentError(f"no connection within {self._timeout_s:g} s") from None
+                raise NotSentError("no connection was free in time") from None
             if isinstance(error, OSError):
                 raise NotSentError(f"cannot connect: {error}") from None
             raise
@@ -389,8 +393,9 @@ class HttpPool:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lane.waiting.append(turn)
         try:
-            await turn
-        except asyncio.CancelledError:
+            async with asyncio.timeout(lane.patience_s):
+                await turn
+        except (asyncio.CancelledError, TimeoutError):
             if turn.done() and not turn.cancelled():  # it was our turn already: pass it on
                 self._leave(lane)
             elif turn in lane.waiting:

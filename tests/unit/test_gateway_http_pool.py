@@ -191,6 +191,21 @@ def test_cancels_pass_waiting_orders_and_have_connections_kept_for_them() -> Non
     asyncio.run(with_server(answer, use, timeout_s=5.0))
 
 
+def test_an_order_is_not_queued_behind_orders_that_nobody_answers() -> None:
+    async def use(pool: HttpPool) -> None:
+        under_way = [asyncio.create_task(pool.send(RequestClass.ORDER, GET)) for _ in range(3)]
+        cancel = asyncio.create_task(pool.send(RequestClass.CANCEL, GET))
+        await asyncio.sleep(0)
+        with pytest.raises(NotSentError, match="no connection was free"):
+            await pool.send(RequestClass.ORDER, GET)
+        assert not any(task.done() for task in [*under_way, cancel]), "they have the whole deadline"
+        for task in [*under_way, cancel]:
+            task.cancel()
+        await asyncio.gather(*under_way, cancel, return_exceptions=True)
+
+    asyncio.run(with_server(silence, use, timeout_s=20.0))
+
+
 def test_a_request_given_up_while_waiting_leaves_room_for_others() -> None:
     async def use(pool: HttpPool) -> None:
         waiting = [asyncio.create_task(pool.send(RequestClass.ORDER, GET)) for _ in range(3)]
