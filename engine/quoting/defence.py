@@ -58,6 +58,11 @@ _EVENTS: Final = {
 }
 
 
+_ALL_SOURCES: Final = (
+    WidenSource.SKEW | WidenSource.VPIN | WidenSource.EXTREME_PRICE | WidenSource.ORACLE_STALE
+)
+
+
 def skew_bp(yes_volume: int, no_volume: int) -> int:
     """floor(10000 |Y - N| / (Y + N)); 0 without stock."""
     total = yes_volume + no_volume
@@ -170,8 +175,7 @@ def _is_calm(level: DefenseLevel, values: DefenceInputs, quote: QuoteConfig) -> 
     """Whether nothing speaks for ``level`` any more, by the margin of the hysteresis."""
     if level == DefenseLevel.ONE_SIDE:
         return _skew_is_calm(values, quote.inventory_danger_threshold, quote)
-    everything = WidenSource.SKEW | WidenSource.VPIN | WidenSource.EXTREME_PRICE | WidenSource.ORACLE_STALE
-    return level == DefenseLevel.WIDEN and _calm(values, quote) == everything
+    return level == DefenseLevel.WIDEN and _calm(values, quote) == _ALL_SOURCES
 
 
 def advance(
@@ -187,7 +191,9 @@ def advance(
         calm_cycles = state.calm_cycles + cycle
         if calm_cycles >= quote.defense_cooldown_cycles:
             level, calm_cycles = step(DEFENCE, level, DefenceEvent.CALM), 0
-    sources = _active(values, quote) | (state.sources & ~_calm(values, quote))
+    sources = _active(values, quote)
+    if state.sources:
+        sources |= state.sources & ~_calm(values, quote)
     bp = skew_bp(values.yes_volume, values.no_volume)
     return DefenceState(
         level=level,

@@ -5,6 +5,7 @@ A configured ratio becomes basis points (1/10,000), then both sides are multipli
 
 from __future__ import annotations
 
+import functools
 from typing import Final
 
 from engine.quoting.tables import exact_decimal
@@ -12,6 +13,7 @@ from engine.quoting.tables import exact_decimal
 WHOLE_BP: Final = 10_000
 
 
+@functools.lru_cache(maxsize=1_024)  # configurations hold few ratios, and every look asks for two dozen
 def basis_points(ratio: float) -> int:
     """A configured ratio in basis points: 0.80 is 8000. Digits beyond the fourth are cut off."""
     return int(exact_decimal(ratio) * WHOLE_BP)
