@@ -9,7 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from engine._native import ffi, lib
 from engine.arena import cell, padded, unpadded
@@ -128,6 +128,16 @@ class Exchange:
     def cash_cents(self) -> int:
         """The market maker's whole cash, free and frozen."""
         return int(self.amm.get("account/balance")["total_balance_cents"])
+
+    def set_faults(self, *rules: dict[str, Any]) -> None:
+        """What the exchange does wrong from here on; without rules all is well."""
+        self.operator().put("admin/faults", {"seed": 0, "rules": list(rules)})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         self.process.end()
@@ -391,3 +401,26 @@ def _as_dict(record: Any) -> dict[str, Any]:
         else int(getattr(record, name))
         for name in _FIELDS
     }
+
+
+def fault_at(path: str, action: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A rule of :meth:`Exchange.set_faults` for requests to ``path``, below ``/api/v1``."""
+    return {"name": "the fault", "action": action, "match": {"path": f"/api/v1{path}"}, **fields}
+
+
+def books_agree(rig: GatewayRig, exchange: Exchange) -> bool:
+    """Shares and cash of all markets of the rig, by SYNC and by the exchange."""
+    cash = 0
+    for quoter, market in zip(rig.quoters, rig.config.markets, strict=True):
+        answer = quoter.sync()
+        at_venue = exchange.position(market.id)
+        ours = answer["position"]
+        if (ours["yes_volume"], ours["yes_cost_cents"], ours["no_volume"], ours["no_cost_cents"]) != (
+            at_venue["yes"]["volume"],
+            at_venue["yes"]["cost_sum_cents"],
+            at_venue["no"]["volume"],
+            at_venue["no"]["cost_sum_cents"],
+        ):
+            return False
+        cash += answer["cash"]
+    return cash == exchange.cash_cents() == rig.cash_cents()

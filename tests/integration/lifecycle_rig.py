@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -31,6 +34,13 @@ workers = {workers}
 [quote]
 max_latency_ms = 1_000
 """
+
+
+@contextmanager
+def short_directory() -> Iterator[Path]:
+    """A directory whose path is short enough for the sockets in it; what processes still write is let go."""
+    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 class LiveEngine:
@@ -77,6 +87,17 @@ class LiveEngine:
                 stderr=log,
             )
         return self
+
+    @contextmanager
+    def quoting(self, *markets: str) -> Iterator[Self]:
+        """Started, with these markets quoted; ended in any case."""
+        try:
+            self.start()
+            for market in markets:
+                self.await_quotes(market)
+            yield self
+        finally:
+            self.close()
 
     @property
     def arena(self) -> Arena:

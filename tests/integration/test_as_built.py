@@ -18,9 +18,8 @@ FUNDING_CENTS = 500_000
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    started = Exchange(tmp_path_factory.mktemp("exchange"), dialect="as-built")
-    yield started
-    started.end()
+    with Exchange(tmp_path_factory.mktemp("exchange"), dialect="as-built") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from engine import rundir
 from engine.cli import app
 from engine.config.override import FLAT_FIELDS
 from engine.config_state import OverridesState, Refused
-from tests.integration.test_control_config import Server, overrides, poll
+from tests.integration.redis_server import Server
+from tests.integration.test_control_config import overrides, poll
 from tests.integration.test_control_config import rig as rig  # noqa: PLC0414 - a fixture
-from tests.integration.test_control_config import server as server  # noqa: PLC0414 - a fixture
 from tests.integration.worker_rig import WorkerRig
 
 RUNNER = CliRunner()

@@ -20,19 +20,11 @@ from engine.config.edit import Edit, Edited, edited
 from engine.workers.control_config import Overrides
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink
-from tests.integration.test_writer import Server
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import WorkerRig, until
 
 CONTROL = lib.PROCESS_CONTROL
 RELOAD_S = 5.0  # config_reload_interval_ms of the tests, the shortest allowed
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from engine import facts, facts_restore
 from engine._native import lib
 from engine.events import KillCause
 from engine.facts import FactsError
-from tests.integration.test_writer import Server
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import WorkerRig, until, write_state
 from tests.unit.test_facts import ROW, make_arena, row
 

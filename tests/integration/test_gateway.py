@@ -21,21 +21,22 @@ from engine.events import (
     OrderKind,
     Outcome,
 )
-from tests.integration.gateway_rig import AMM, MARKET, OTHER_MARKET, PATIENT, Exchange, GatewayRig, Quoter
+from tests.integration.gateway_rig import (
+    AMM,
+    MARKET,
+    OTHER_MARKET,
+    PATIENT,
+    Exchange,
+    GatewayRig,
+    Quoter,
+    books_agree,
+)
 from tests.integration.worker_rig import PASSWORD, until
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
 FUNDING_CENTS = 500_000
 PAIRS = 2_500
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    """The exchange of the gateway that is shared by all tests that leave it alive."""
-    started = Exchange(tmp_path_factory.mktemp("exchange"))
-    yield started
-    started.end()
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,8 @@ def quoter(rig: GatewayRig) -> Iterator[Quoter]:
 @pytest.fixture
 def fresh_exchange(tmp_path: Path) -> Iterator[Exchange]:
     """An exchange of the test's own: two gateways on one account would take each other's orders off."""
-    started = Exchange(tmp_path)
-    yield started
-    started.end()
+    with Exchange(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture
@@ -75,24 +75,6 @@ def fresh_rig(tmp_path: Path, fresh_exchange: Exchange) -> Iterator[GatewayRig]:
     made = GatewayRig(tmp_path, fresh_exchange.url, risk=PATIENT)
     yield made
     made.close()
-
-
-def books_agree(rig: GatewayRig, exchange: Exchange) -> bool:
-    """Shares and cash of all markets of the rig, by SYNC and by the exchange."""
-    cash = 0
-    for quoter, market in zip(rig.quoters, rig.config.markets, strict=True):
-        answer = quoter.sync()
-        at_venue = exchange.position(market.id)
-        ours = answer["position"]
-        if (ours["yes_volume"], ours["yes_cost_cents"], ours["no_volume"], ours["no_cost_cents"]) != (
-            at_venue["yes"]["volume"],
-            at_venue["yes"]["cost_sum_cents"],
-            at_venue["no"]["volume"],
-            at_venue["no"]["cost_sum_cents"],
-        ):
-            return False
-        cash += answer["cash"]
-    return cash == exchange.cash_cents() == rig.cash_cents()
 
 
 # -- start

@@ -29,9 +29,8 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    started = Exchange(tmp_path_factory.mktemp("exchange"), faults=True)
-    yield started
-    started.end()
+    with Exchange(tmp_path_factory.mktemp("exchange"), faults=True) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

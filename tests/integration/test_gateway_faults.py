@@ -18,20 +18,20 @@ from engine._native import lib
 from engine.events import Direction, ExecutionKind, LocalReject, OrderKind, Outcome
 from engine.workers.intent_journal import Closed, read_journal
 from tests.faults.proxy import AMBIGUOUS, Fault, FaultProxy, pass_all
-from tests.integration.gateway_rig import MARKET, OTHER_MARKET, PATIENT, Exchange, GatewayRig, Quoter
-from tests.integration.test_gateway import books_agree
+from tests.integration.gateway_rig import (
+    MARKET,
+    OTHER_MARKET,
+    PATIENT,
+    Exchange,
+    GatewayRig,
+    Quoter,
+    books_agree,
+)
 from tests.integration.worker_rig import until
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
 DEADLINE_MS = 300
-
-
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    started = Exchange(tmp_path_factory.mktemp("exchange"))
-    yield started
-    started.end()
 
 
 @pytest.fixture(scope="module")
@@ -318,9 +318,8 @@ def test_random_faults_double_nothing_and_lose_nothing(
 
 @pytest.fixture
 def own_exchange(tmp_path: Path) -> Iterator[Exchange]:
-    started = Exchange(tmp_path)
-    yield started
-    started.end()
+    with Exchange(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture

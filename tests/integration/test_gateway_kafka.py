@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 
-from engine.booking_journal import BookedLeg, read
 from engine.events import Direction, ExecutionKind, GatewayCounter, Outcome
 from engine.paper.events import MARKET_EVENTS, ORDER_EVENTS, TRADE_EVENTS
 from engine.venues.platform_events import GROUP
 from engine.workers.gateway_bus import DEAD_LETTERS
-from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig
-from tests.integration.participants import Account
-from tests.integration.test_gateway import books_agree
+from tests.integration.gateway_rig import MARKET
+from tests.integration.kafka_table import LONG_S, Table
 from tests.integration.worker_rig import until
 from tests.paper.mock_kafka import MockKafka
 
@@ -27,95 +25,6 @@ pytestmark = pytest.mark.timeout(300)
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
-FOREVER_MS = 600_000  # the trade list is not polled within a test
-LONG_S = 60.0
-
-
-class Table:
-    """One exchange that publishes, one gateway that listens, one trader."""
-
-    def __init__(self, folder: Path, servers: str, **venue: Any) -> None:
-        self.servers = servers
-        self.exchange = Exchange(folder, events=f"kafka://{servers}")
-        settings: dict[str, Any] = {
-            "fills": "kafka",
-            "kafka": servers,
-            "kafka_repair_interval_ms": FOREVER_MS,
-            "status_poll_interval_ms": 1_000,
-        }
-        self.rig = GatewayRig(folder, self.exchange.url, markets=(MARKET, OTHER_MARKET), **(settings | venue))
-        self.gateway = self.rig.start_gateway()
-        self.trader: Account = self.exchange.trader()
-        self.number = 0
-
-    def await_steady(self, times: int = 1) -> None:
-        """The bus tells fills for the ``times``-th time, and nobody asks for the trade list any more."""
-        until(
-            lambda: len(self.rig.logged("gateway", "event_bus_steady")) >= times,
-            "the bus is steady",
-            deadline_s=LONG_S,
-        )
-        until(self.unasked, "no poll of the trade list", deadline_s=LONG_S)
-
-    def unasked(self) -> bool:
-        """Counters are published once a second."""
-        polls = self.counter(GatewayCounter.TRADE_POLLS)
-        time.sleep(2.2)
-        return self.counter(GatewayCounter.TRADE_POLLS) == polls
-
-    def counter(self, counter: GatewayCounter) -> int:
-        return self.rig.counter(counter)
-
-    def rest(self, slot: int = 0) -> None:
-        """Orders of ours on both sides, as many shares as the next trades take."""
-        quoter = self.rig.quoters[slot]
-        for outcome, price in ((YES, 60), (NO, 60)):
-            quoter.live(outcome, SELL, price, 200)
-
-    def take(self, quantity: int, *, slot: int = 0, outcome: str = "YES") -> None:
-        """The trader takes from our resting order."""
-        self.number += 1
-        self.trader.post(
-            "orders",
-            {
-                "client_order_id": f"take-{self.number}",
-                "market_id": (MARKET, OTHER_MARKET)[slot],
-                "side": outcome,
-                "direction": "BUY",
-                "price_cents": 60,
-                "quantity": quantity,
-                "time_in_force": "IOC",
-            },
-        )
-
-    def fills(self) -> list[tuple[str, int]]:
-        """Legs told to the quoters, repeats included."""
-        return [
-            (record["trade_id"], record["book_side"])
-            for quoter in self.rig.quoters
-            for record in quoter.of(ExecutionKind.FILL)
-        ]
-
-    def await_fills(self, count: int) -> None:
-        until(lambda: len(self.fills()) >= count, f"{count} fills", deadline_s=LONG_S)
-        assert len(self.fills()) == len(set(self.fills())) == count
-
-    def check(self) -> None:
-        """Shares and cash are the exchange's, and every leg was booked exactly once."""
-        assert books_agree(self.rig, self.exchange)
-        booked = [leg.id for leg in read(self.rig.run_dir) if isinstance(leg, BookedLeg)]
-        assert len(booked) == len(set(booked))
-
-    def publish(self, topic: str, value: bytes, *, key: bytes = MARKET.encode()) -> None:
-        producer = Producer(
-            {"bootstrap.servers": self.servers, "partitioner": "murmur2_random", "log_level": 0}
-        )
-        producer.produce(topic, value, key)
-        assert producer.flush(30) == 0
-
-    def close(self) -> None:
-        self.rig.close()
-        self.exchange.end()
 
 
 @pytest.fixture
@@ -186,17 +95,7 @@ def test_a_killed_gateway_goes_on_where_its_effects_ended(table: Table) -> None:
     for quantity in (1, 2, 3):
         table.take(quantity)
     table.await_fills(3)
-    table.rig.kill_gateway(table.gateway)
-    for quoter in table.rig.quoters:
-        quoter.records.clear()
-    table.gateway = table.rig.start_gateway()
-    table.await_steady(2)
-    until(lambda: books_agree(table.rig, table.exchange), "books agree", deadline_s=LONG_S)
-    table.rest()
-    table.take(8)
-    until(lambda: len(table.fills()) >= 1, "the new fill", deadline_s=LONG_S)
-    assert len(table.fills()) == 1
-    table.check()
+    table.outlive_a_killed_gateway(steady=2)
 
 
 def test_poison_is_buried_and_the_venue_is_asked(table: Table) -> None:

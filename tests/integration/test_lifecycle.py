@@ -6,7 +6,6 @@ quoters, writer, control, guard, Valkey, against the real exchange.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,29 +23,11 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    """Short, because sockets are in it."""
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def exchange(root: Path) -> Iterator[Exchange]:
-    started = Exchange(root)
-    yield started
-    started.end()
-
-
-@pytest.fixture(scope="module")
 def engine(root: Path, exchange: Exchange) -> Iterator[LiveEngine]:
     """Two markets that quote; the tests run in the order they stand in, the last ones end a market."""
-    made = LiveEngine(root, exchange, MARKET, OTHER_MARKET).start()
-    try:
-        for market in (MARKET, OTHER_MARKET):
-            made.await_quotes(market)
-        yield made
-    finally:
-        made.close()
+    markets = (MARKET, OTHER_MARKET)
+    with LiveEngine(root, exchange, *markets).quoting(*markets) as engine:
+        yield engine
 
 
 def test_stop_start_fund_and_withdraw(engine: LiveEngine, exchange: Exchange) -> None:

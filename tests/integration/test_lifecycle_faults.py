@@ -8,7 +8,6 @@ Valkey, against the real exchange.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from engine.arena import Arena
 from engine.events import Gate, KillCause, Lifecycle, MarketStatus
 from engine.snapshot import QuoterState, live_orders, market_view
 from engine.valkey import SOCKET_NAME
-from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange
+from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange, fault_at
 from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, set_status
-from tests.integration.test_lifecycle_money import on, set_faults
 from tests.integration.worker_rig import until
 
 BOOKLESS = MARKET_IDS[2]
@@ -47,20 +45,12 @@ pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    """Short, because sockets are in it."""
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
 def exchange(root: Path) -> Iterator[Exchange]:
-    started = Exchange(root, faults=True)
-    wish: dict[str, Any] = {"id": UNAPPROVED, "title": "not for market makers", "amm_approved": False}
-    started.operator().post("admin/markets", wish)
-    set_faults(started, _NO_BOOK)
-    yield started
-    started.end()
+    with Exchange(root, faults=True) as started:
+        wish: dict[str, Any] = {"id": UNAPPROVED, "title": "not for market makers", "amm_approved": False}
+        started.operator().post("admin/markets", wish)
+        started.set_faults(_NO_BOOK)
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +63,9 @@ def engine(root: Path, exchange: Exchange) -> Iterator[LiveEngine]:
         quote=_QUOTE,
         status_poll_interval_ms=1_000,
         reconcile_interval_ms=2_000,
-    ).start()
-    try:
-        for market in (MARKET, OTHER_MARKET):
-            made.await_quotes(market)
-        yield made
-    finally:
-        made.close()
+    )
+    with made.quoting(MARKET, OTHER_MARKET) as engine:
+        yield engine
 
 
 def start_failures(engine: LiveEngine, market: str) -> int:
@@ -185,7 +171,7 @@ def test_halted_is_an_emergency_that_only_a_person_ends(engine: LiveEngine, exch
 def test_a_market_without_a_book_is_started_once_it_has_one(engine: LiveEngine, exchange: Exchange) -> None:
     """Start step 7: an operator's START is the next try, and may fail as well. Meanwhile nobody learns the
     status of any market: 30 s later nobody assumes that it is ACTIVE."""
-    set_faults(exchange, _NO_BOOK, on("/markets", {"type": "drop_request"}))
+    exchange.set_faults(_NO_BOOK, fault_at("/markets", {"type": "drop_request"}))
     answer = engine.call("/start", market_id=BOOKLESS)
     assert (answer.code, engine.is_in(BOOKLESS, Lifecycle.STOPPED)) == (503, True)
     assert start_failures(engine, BOOKLESS) == 2
@@ -205,7 +191,7 @@ def test_a_market_without_a_book_is_started_once_it_has_one(engine: LiveEngine, 
         assert Gate.MARKET_STATUS in Gate(state.gates)
         assert (state.lifecycle, KillCause(state.kill_causes)) == (Lifecycle.RUNNING, KillCause(0))
 
-    set_faults(exchange)
+    exchange.set_faults()
     for market in (MARKET, OTHER_MARKET):
         engine.await_quotes(market)
     assert engine.call("/start", market_id=BOOKLESS).data["lifecycle"] == "RUNNING"

@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine._native import ffi, lib
 from engine.events import ExecutionKind, GatewayCounter, LocalReject, OrderKind
-from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig
+from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, fault_at
 from tests.integration.worker_rig import until
 
 FUNDING_CENTS = 500_000
@@ -57,14 +56,6 @@ class Operator:
         return self.answer(self.send(kind, **fields))
 
 
-def set_faults(exchange: Exchange, *rules: dict[str, Any]) -> None:
-    exchange.operator().put("admin/faults", {"seed": 0, "rules": list(rules)})
-
-
-def on(path: str, action: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"name": "the fault", "action": action, "match": {"path": f"/api/v1{path}"}, **fields}
-
-
 def deposits(exchange: Exchange) -> list[int]:
     entries = exchange.amm.get("account/ledger?limit=100")["items"]
     return [entry["amount_cents"] for entry in entries if entry["entry_type"] in ("DEPOSIT", "WITHDRAW")]
@@ -72,9 +63,8 @@ def deposits(exchange: Exchange) -> list[int]:
 
 @pytest.fixture
 def exchange(tmp_path: Path) -> Iterator[Exchange]:
-    started = Exchange(tmp_path, faults=True)
-    yield started
-    started.end()
+    with Exchange(tmp_path, faults=True) as started:
+        yield started
 
 
 @pytest.fixture
@@ -87,14 +77,14 @@ def rig(tmp_path: Path, exchange: Exchange) -> Iterator[GatewayRig]:
 def test_a_deposit_without_an_answer_is_found_and_not_repeated(rig: GatewayRig, exchange: Exchange) -> None:
     rig.start_gateway()
     operator = Operator(rig)
-    set_faults(exchange, on("/account/deposit", {"type": "drop_reply"}, times=1))
+    exchange.set_faults(fault_at("/account/deposit", {"type": "drop_reply"}, times=1))
     assert operator.do(lib.COMMAND_FUND, cents=12_345) == 0
     assert deposits(exchange) == [12_345, FUNDING_CENTS]
     assert rig.cash_cents() == exchange.cash_cents() == CASH_CENTS + 12_345
     told = rig.quoters[0].expect(ExecutionKind.CASH, cash_cents=CASH_CENTS + 12_345)
     assert told["quantity"] == 12_345, "the quoter hears that it is an operator's money"
 
-    set_faults(exchange, on("/account/deposit", {"type": "drop_request"}))
+    exchange.set_faults(fault_at("/account/deposit", {"type": "drop_request"}))
     assert operator.do(lib.COMMAND_FUND, cents=777) == LocalReject.NOT_READY
     assert rig.cash_cents() == exchange.cash_cents() == CASH_CENTS + 12_345
 
@@ -108,7 +98,7 @@ def test_a_gateway_that_dies_between_the_money_and_its_book(
     operator = Operator(rig)
     fund = kind == "fund"
     path, command = ("deposit", lib.COMMAND_FUND) if fund else ("withdraw", lib.COMMAND_WITHDRAW)
-    set_faults(exchange, on(f"/account/{path}", {"type": "drop_reply"}, times=1))
+    exchange.set_faults(fault_at(f"/account/{path}", {"type": "drop_reply"}, times=1))
     number = operator.send(command, cents=5_000)
     after_cents = CASH_CENTS + (5_000 if fund else -5_000)
     until(lambda: exchange.cash_cents() == after_cents, "the exchange has moved the money")
@@ -129,7 +119,7 @@ def test_a_mint_that_fails_leaves_the_market_unfunded_until_it_is_started_again(
     exchange = Exchange(tmp_path, admins=("operator",), faults=True)
     rig = GatewayRig(tmp_path, exchange.url)
     try:
-        set_faults(exchange, on("/amm/mint", {"type": "answer", "status": 422, "moment": "before"}))
+        exchange.set_faults(fault_at("/amm/mint", {"type": "answer", "status": 422, "moment": "before"}))
         rig.start_gateway()
         quoter = rig.quoters[0]
         quoter.expect(ExecutionKind.START_FAILED)
@@ -140,7 +130,7 @@ def test_a_mint_that_fails_leaves_the_market_unfunded_until_it_is_started_again(
         operator = Operator(rig)
         assert operator.do(lib.COMMAND_START) == 422
         assert operator.do(lib.COMMAND_FUND, cents=1) == LocalReject.NOT_READY
-        set_faults(exchange)
+        exchange.set_faults()
         assert operator.do(lib.COMMAND_START) == 0
         assert operator.do(lib.COMMAND_START) == 0, "done again it does nothing"
         assert quoter.sync()["cash"] == rig.cash_cents() == exchange.cash_cents() == CASH_CENTS
@@ -156,9 +146,9 @@ def test_one_market_that_cannot_start_leaves_the_other_alone(tmp_path: Path) -> 
     rig = GatewayRig(tmp_path, exchange.url, markets=(MARKET, OTHER_MARKET))
     try:
         refuse = {"type": "answer", "status": 422, "moment": "before"}
-        rule = on("/admin/amm/start", refuse)
+        rule = fault_at("/admin/amm/start", refuse)
         rule["match"]["markets"] = [MARKET]
-        set_faults(exchange, rule)
+        exchange.set_faults(rule)
         rig.start_gateway()
         rig.quoters[0].expect(ExecutionKind.START_FAILED)
         assert rig.quoters[1].sync()["cash"] == CASH_CENTS

@@ -4,16 +4,14 @@ auto-reinvest, and an operator's stop that outlives the engine.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.events import Lifecycle, Phase
-from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange
-from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine
-from tests.integration.test_lifecycle_money import on, set_faults
+from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange, fault_at
+from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, short_directory
 from tests.integration.worker_rig import until
 
 THIRD_MARKET = MARKET_IDS[2]
@@ -34,16 +32,15 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """Short, because sockets are in it."""
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    """A directory of the test's own, as its exchange is."""
+    with short_directory() as path:
+        yield path
 
 
 @pytest.fixture
 def exchange(root: Path) -> Iterator[Exchange]:
-    started = Exchange(root, faults=True)
-    yield started
-    started.end()
+    with Exchange(root, faults=True) as started:
+        yield started
 
 
 def entries(exchange: Exchange, market: str, kind: str) -> list[int]:
@@ -53,9 +50,7 @@ def entries(exchange: Exchange, market: str, kind: str) -> list[int]:
 
 
 def test_a_merge_then_a_mint_a_minute_later_and_neither_is_profit(root: Path, exchange: Exchange) -> None:
-    engine = LiveEngine(root, exchange, MARKET, quote=_SUPPLY).start()
-    try:
-        engine.await_quotes(MARKET)
+    with LiveEngine(root, exchange, MARKET, quote=_SUPPLY).quoting(MARKET) as engine:
         (burned_cents,) = until(
             lambda: entries(exchange, MARKET, "BURN_REVENUE"), "the merge", deadline_s=DEADLINE_S
         )
@@ -83,18 +78,14 @@ def test_a_merge_then_a_mint_a_minute_later_and_neither_is_profit(root: Path, ex
         assert exchange.cash_cents() == THRESHOLD_CENTS + (250_000 + burned_cents - THRESHOLD_CENTS) % 100
         position = exchange.position(MARKET)
         assert position["yes"]["volume"] == position["no"]["volume"] == state.yes_volume == state.no_volume
-    finally:
-        engine.close()
 
 
 def test_stopped_over_a_restart_and_wound_down_through_lost_and_refused_burns(
     root: Path, exchange: Exchange
 ) -> None:
     """Row 6: the flags are set after success only. D22: a refused burn holds to settlement."""
-    engine = LiveEngine(root, exchange, MARKET, OTHER_MARKET, THIRD_MARKET).start()
-    try:
-        for market in (MARKET, OTHER_MARKET, THIRD_MARKET):
-            engine.await_quotes(market)
+    markets = (MARKET, OTHER_MARKET, THIRD_MARKET)
+    with LiveEngine(root, exchange, *markets).quoting(*markets) as engine:
         assert engine.call("/stop", market_id=THIRD_MARKET).code == 0
         assert engine.stop() == 0
         engine.start()
@@ -103,22 +94,20 @@ def test_stopped_over_a_restart_and_wound_down_through_lost_and_refused_burns(
         assert engine.await_lifecycle(THIRD_MARKET, Lifecycle.STOPPED).stopped
         assert exchange.live(THIRD_MARKET) == []
 
-        lost = on("/amm/burn", {"type": "drop_reply"}, times=1)
-        set_faults(exchange, lost)
+        lost = fault_at("/amm/burn", {"type": "drop_reply"}, times=1)
+        exchange.set_faults(lost)
         operator = exchange.operator()
         wish = {"resolution_result": "YES", "settle_delay_ms": 600_000}
         operator.post(f"admin/markets/{MARKET}/resolve", wish)
         engine.await_lifecycle(MARKET, Lifecycle.STOPPED)
         assert entries(exchange, MARKET, "BURN_REVENUE") == [250_000], "burned once, asked twice"
 
-        set_faults(exchange, on("/amm/burn", {"type": "answer", "status": 422, "moment": "before"}))
+        exchange.set_faults(fault_at("/amm/burn", {"type": "answer", "status": 422, "moment": "before"}))
         operator.post(f"admin/markets/{OTHER_MARKET}/resolve", wish)
         state = engine.await_lifecycle(OTHER_MARKET, Lifecycle.STOPPED)
         assert (state.yes_volume, state.no_volume) == (2_500, 2_500)
         assert entries(exchange, OTHER_MARKET, "BURN_REVENUE") == []
 
-        set_faults(exchange)
+        exchange.set_faults()
         assert engine.call("/start", market_id=THIRD_MARKET).data["lifecycle"] == "RUNNING"
         engine.await_quotes(THIRD_MARKET)
-    finally:
-        engine.close()

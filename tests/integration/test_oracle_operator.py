@@ -20,7 +20,7 @@ from engine.oracle_store import OracleValueError
 from engine.workers.control_oracle import OracleRelay
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisLink
-from tests.integration.test_writer import Server
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import WorkerRig, until
 
 NOW_MS = 1_790_000_000_000

@@ -6,7 +6,6 @@ what the engine knows by exactly that, with every fill of one side known to the 
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,8 @@ from engine._native import lib
 from engine.alerts import Alert, counts
 from engine.arena import Arena
 from engine.events import ExecutionKind, LocalReject
-from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig
-from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine
-from tests.integration.test_gateway import books_agree
+from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, books_agree
+from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, short_directory
 from tests.integration.worker_rig import until
 
 pytestmark = pytest.mark.timeout(400)
@@ -38,9 +36,8 @@ def alerts(arena: Arena, row: int, alert: Alert) -> int:
 
 @pytest.fixture
 def exchange(tmp_path: Path) -> Iterator[Exchange]:
-    started = Exchange(tmp_path)
-    yield started
-    started.end()
+    with Exchange(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture
@@ -94,9 +91,7 @@ def test_money_that_no_market_holds_is_no_markets_drift(rig: GatewayRig, exchang
 
 def test_drift_in_a_running_engine_is_corrected_within_an_interval() -> None:
     """§14 row 3: three pairs appear, three vanish. Its books become the venue's, and it quotes on."""
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        root = Path(folder)
-        exchange = Exchange(root)
+    with short_directory() as root, Exchange(root) as exchange:
         engine = LiveEngine(root, exchange, MARKET, reconcile_interval_ms=2_000)
         row = lib.PROCESS_QUOTER_FIRST
 
@@ -116,8 +111,7 @@ def test_drift_in_a_running_engine_is_corrected_within_an_interval() -> None:
                 exchange.cash_cents(),
             )
 
-        try:
-            engine.start().await_quotes(MARKET)
+        with engine.quoting(MARKET):
             assert agrees()
             behind_its_back(exchange, 3)
             until(agrees, "books rebuilt", deadline_s=DEADLINE_S)
@@ -127,6 +121,3 @@ def test_drift_in_a_running_engine_is_corrected_within_an_interval() -> None:
             until(agrees, "books rebuilt", deadline_s=DEADLINE_S)
             assert alerts(engine.arena, row, Alert.INVENTORY_NETTING_OVERRIDE), "both fell"
             engine.await_quotes(MARKET)
-        finally:
-            engine.close()
-            exchange.end()

@@ -8,7 +8,6 @@ in ``test_writer.py``.
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,26 +20,12 @@ from engine.workers import redis_rows
 from tests.integration import test_writer as causes
 from tests.integration.gateway_rig import MARKET, Exchange
 from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine
-from tests.integration.test_writer import Server
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import until
 
 PAUSE_MS = 2_000
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    """Short, because sockets are in it."""
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def exchange(root: Path) -> Iterator[Exchange]:
-    started = Exchange(root)
-    yield started
-    started.end()
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +39,8 @@ def server(root: Path) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def engine(root: Path, exchange: Exchange, server: Server) -> Iterator[LiveEngine]:
     redis = f'[redis]\nurl = "{server.url}"\ntimeout_ms = 500\npause_after_ms = {PAUSE_MS}\n'
-    made = LiveEngine(root, exchange, MARKET, redis=redis).start()
-    try:
-        made.await_quotes(MARKET)
-        yield made
-    finally:
-        made.close()
+    with LiveEngine(root, exchange, MARKET, redis=redis).quoting(MARKET) as engine:
+        yield engine
 
 
 def written_ns(engine: LiveEngine) -> int:

