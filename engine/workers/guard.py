@@ -24,16 +24,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-import aiohttp
 import structlog
 import uvloop
 
 from engine._native import lib
 from engine.arena import cell
 from engine.config import EXIT_CONFIG, ConfigError
-from engine.venues.http_pool import HttpPool
+from engine.venues.platform_account import open_account
 from engine.venues.platform_rest import Answered, PlatformRest, ReadError
-from engine.venues.platform_session import PlatformSession, SessionError, venue_password
+from engine.venues.platform_session import PlatformSession, SessionError
 from engine.workers import process
 from engine.workers.hardening import harden
 from engine.workers.process import WorkerProcess
@@ -275,22 +274,9 @@ class Guard:
 
 
 async def serve(proc: WorkerProcess) -> int:
-    """Builds the guard's session and runs it to its end."""
-    venue = proc.config.venue
-    timeout_s = venue.request_timeout_ms / 1_000
-    pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
-    async with aiohttp.ClientSession(trust_env=False) as http:
-        session = PlatformSession(
-            http,
-            base_url=venue.url,
-            username=venue.username,
-            password=venue_password(venue),
-            timeout_s=timeout_s,
-        )
-        try:
-            return await Guard(proc, PlatformRest(pool, session), session).run()
-        finally:
-            pool.close()
+    """Opens the guard's own account and runs it to its end."""
+    async with open_account(proc.config.venue) as account:
+        return await Guard(proc, account.rest, account.session).run()
 
 
 def main() -> int:
