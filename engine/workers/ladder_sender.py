@@ -64,6 +64,11 @@ class LadderSender:
             self._send(action, clock)
         return len(chosen), waiting or len(chosen) < len(actions)
 
+    def shut(self, clock: Clock, shut_ns: int) -> None:
+        """No placements and no replaces for so long."""
+        for bucket in (self._order_tokens, self._replace_tokens):
+            bucket.shut(clock.mono_ns + shut_ns)
+
     def cancel_aggressive(self, clock: Clock) -> bool:
         """POST_FILL: what is nearer the market than the new target goes, the rest stays (§5.3). Whether an
         order has to wait for that."""

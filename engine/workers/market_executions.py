@@ -142,6 +142,7 @@ class MarketExecutions:
         self._row.counters.rejects += 1
         follows = refusal(code)
         self._requoter.pause(clock, follows.pause_ns)
+        self._requoter.shut(clock, follows.shut_ns)
         self._requoter.wanted = True
         self._orders.refused(intent)
         if self._life.burn_refused(intent, code, clock) == Step.RECONCILE or follows.resync:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from engine.alerts import Alert, Severity
 from engine.events import KillCause, LocalReject
 
-_RATE_PAUSE_NS: Final = 1_000_000_000
+_RATE_SHUT_NS: Final = 1_000_000_000
 
 
 class Refusal(Struct, frozen=True, kw_only=True):
@@ -21,6 +21,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
     alert: Alert | None = Alert.ORDER_REJECTED  # None: part of the day's work, a log line is enough
     severity: Severity = Severity.WARNING
     pause_ns: int = 250_000_000  # no new ladder for so long
+    shut_ns: int = 0  # no new order for so long; cancels go on
     resync: bool = False  # our picture of the venue is wrong: ask for the venue's
     kills: KillCause = KillCause(0)
 
@@ -28,7 +29,7 @@ class Refusal(Struct, frozen=True, kw_only=True):
 _UNLISTED: Final = Refusal()
 _EXPECTED: Final = Refusal(alert=None)
 _REFUSALS: Final = {
-    int(LocalReject.RATE_LIMIT): Refusal(alert=None, pause_ns=_RATE_PAUSE_NS),
+    int(LocalReject.RATE_LIMIT): Refusal(alert=None, pause_ns=0, shut_ns=_RATE_SHUT_NS),
     2001: Refusal(resync=True),
     4005: Refusal(alert=Alert.CLIENT_ID_REUSED, severity=Severity.CRITICAL, resync=True),
     4006: _EXPECTED,  # this one, 6001 and 6003: partly or fully filled meanwhile
@@ -38,7 +39,7 @@ _REFUSALS: Final = {
     6003: _EXPECTED,
     6004: Refusal(alert=Alert.ORDER_OWNERSHIP, severity=Severity.CRITICAL, kills=KillCause.OWNERSHIP),
     6005: Refusal(alert=Alert.MARKET_MISMATCH, severity=Severity.CRITICAL),
-    9001: Refusal(alert=Alert.RATE_LIMITED, pause_ns=_RATE_PAUSE_NS),
+    9001: Refusal(alert=Alert.RATE_LIMITED, pause_ns=0, shut_ns=_RATE_SHUT_NS),
 }
 
 

@@ -64,6 +64,10 @@ class Requoter:
         """No new ladder for so long; a longer pause already begun holds."""
         self.paused_until_ns = max(self.paused_until_ns, clock.mono_ns + pause_ns)
 
+    def shut(self, clock: Clock, shut_ns: int) -> None:
+        """No new orders for so long, as if their tokens were spent; what is to be cancelled is."""
+        self._ladder.shut(clock, shut_ns)
+
     def end_pause(self, clock: Clock) -> None:
         """Once it is over."""
         if clock.mono_ns >= self.paused_until_ns:

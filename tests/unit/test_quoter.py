@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from engine import config as configuration
 from engine._native import ffi, lib
@@ -445,6 +446,19 @@ def test_a_refused_order_is_forgotten_and_planned_again(venue: Venue) -> None:
     assert [(i.kind, i.price_cents, i.quantity) for i in again] == [
         (OrderKind.PLACE, placed[0].price_cents, placed[0].quantity)
     ]
+
+
+def test_a_rate_limit_holds_orders_back_and_no_cancel(quoting: Venue) -> None:
+    quoting.run(1.0)
+    config = market(quoting).terms.config
+    shorter = structs.replace(config.quote.stabilization, levels=3)
+    changed = structs.replace(config, quote=structs.replace(config.quote, stabilization=shorter))
+    quoting.arena.write_config(SLOT, 2, configuration.market_json(changed))
+    quoting.run(0.5)
+    quoting.answer(ExecutionKind.REJECTED, intent=999, code=lib.LOCAL_RATE_LIMIT)
+    assert quoting.run() == []
+    surplus = quoting.run(0.6)  # the configuration is taken up with the next cycle
+    assert [intent.kind for intent in surplus] == [OrderKind.CANCEL] * 4
 
 
 def test_answers_to_an_older_worker_are_ignored(quoting: Venue) -> None:
