@@ -142,10 +142,10 @@ class LiveEngine:
 
     def call(self, path: str, **wish: Any) -> admin_client.AdminAnswer:
         """POST of the admin API, once the control process listens."""
-        until(self._control_runs, "the control process", deadline_s=DEADLINE_S)
+        until(self.control_runs, "the control process", deadline_s=DEADLINE_S)
         return admin_client.call(self.run_dir, "POST", path, {"reason": "a test", **wish})
 
-    def _control_runs(self) -> bool:
+    def control_runs(self) -> bool:
         views = take(self.arena).processes
         return any(view.name == "control" and view.state is ProcessState.RUNNING for view in views)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from engine.events import (
     Scenario,
     Side,
 )
+from engine.quoting.orders import LiveOrder
 from engine.workers.clock import Clock
 from engine.workers.process import WorkerProcess
 from engine.workers.quoter import Quoter
@@ -164,8 +166,21 @@ class Venue:
                 setattr(record, name, value)
         check(lib.message_publish(self.execution_ring, lib.MESSAGE_RING_SLOTS, 1, record), "execution ring")
 
-    def sync(self, *, yes: int = 1_250, no: int = 1_250, cash: int = 250_000) -> None:
+    def sync(
+        self, *, yes: int = 1_250, no: int = 1_250, cash: int = 250_000, live: Sequence[LiveOrder] = ()
+    ) -> None:
         self.answer(ExecutionKind.SYNC_BEGIN)
+        for order in live:
+            self.answer(
+                ExecutionKind.ORDER,
+                outcome=order.outcome,
+                direction=order.direction,
+                price_cents=order.price_cents,
+                quantity=order.quantity,
+                remaining=order.remaining,
+                live_slot=order.live_slot,
+                venue_order_id=f"order-{order.live_slot}",
+            )
         self.answer(
             ExecutionKind.POSITION,
             yes_volume=yes,
@@ -475,6 +490,25 @@ def test_a_new_gateway_is_asked_for_everything(quoting: Venue) -> None:
     placed = quoting.run()
     assert {intent.kind for intent in placed} == {OrderKind.PLACE}
     assert market(quoting).stock.yes_volume == 1_000
+
+
+def test_what_a_sync_lists_is_live_and_nothing_else_is(quoting: Venue) -> None:
+    """Adopted as it is, and diffed like any other order (§8): nothing is placed twice, nothing is missing."""
+    listed = list(market(quoting).live)
+    market(quoting).reconcile()
+    assert [intent.kind for intent in quoting.run(1.0)] == [OrderKind.SYNC]
+    quoting.sync(live=listed)
+    assert quoting.run(1.0) == []
+    market(quoting).reconcile()
+    assert [intent.kind for intent in quoting.run(1.0)] == [OrderKind.SYNC]
+    surplus = structs.replace(listed[0], price_cents=70, live_slot=40)
+    quoting.sync(live=[*listed[1:], surplus])
+    (moved,) = quoting.run(1.0)
+    assert (moved.kind, moved.live_slot, moved.price_cents) == (
+        OrderKind.REPLACE,
+        surplus.live_slot,
+        listed[0].price_cents,
+    )
 
 
 def test_a_restarted_quoter_takes_over_baseline_and_counters(quoting: Venue, tmp_path: Path) -> None:
