@@ -24,7 +24,7 @@ from engine.risk.staleness import Stale
 INTENT_AGE_NS_MAX: Final = 1_000_000_000  # an older decision was made on a book that is gone
 
 #: Gates under which a quoter decides on no order; ORACLE_GAP leaves one side open (market-making §5.3).
-CLOSED_GATES: Final = ~Gate.ORACLE_GAP
+CLOSED_GATES: Final = ~int(Gate.ORACLE_GAP)
 
 
 class Candidate(Struct, frozen=True, kw_only=True, gc=False):

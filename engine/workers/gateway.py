@@ -59,8 +59,6 @@ _RETRY_S_MIN: Final = 0.1
 _RETRY_S_MAX: Final = 2.0
 _PASSES_MAX: Final = 16  # over the rings in one callback, then timers and replies get their turn
 
-_CANCELS: Final = frozenset({OrderKind.CANCEL, OrderKind.BATCH_CANCEL})
-
 
 class NotCleanError(Exception):
     """The orderly stop ran out of time."""
@@ -256,15 +254,13 @@ class Gateway:
                 self._trades.poke()
         work = 0
         for reader in self._readers:
-            intents = reader.peek()
-            if not intents:
+            count = reader.peek()
+            if not count:
                 continue
-            work += len(intents)
-            for urgent in (True, False):
-                for intent in intents:
-                    if intent is not None and (intent.kind in _CANCELS) == urgent:
-                        self._take(reader.worker, intent)
-            reader.release(len(intents))
+            work += count
+            for intent in reader.take(count):
+                self._take(reader.worker, intent)
+            reader.release(count)
         if self._started:
             work += self._commands.look()
         return work

@@ -5,6 +5,7 @@ Reads: the order ring of one worker slot, as its named consumer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import Struct
@@ -15,6 +16,8 @@ from engine.events import Direction, OrderKind, Outcome
 from engine.risk.pretrade import Candidate
 
 INTENTS_PER_PASS: Final = 64
+
+_CANCELS: Final = frozenset({OrderKind.CANCEL, OrderKind.BATCH_CANCEL})
 
 
 class Intent(Struct, frozen=True, kw_only=True, gc=False):
@@ -57,10 +60,21 @@ class IntentReader:
         self._ring = arena.order_ring(worker)
         self._records = ffi.new("order_record_t[]", INTENTS_PER_PASS)
 
-    def peek(self) -> list[Intent | None]:
-        """The next intents in order; None for a record that makes no sense. They stay in the ring."""
-        count = lib.message_peek(self._ring, lib.MESSAGE_RING_SLOTS, self._records, INTENTS_PER_PASS)
-        return [_decoded(self._records[index]) for index in range(count)]
+    def peek(self) -> int:
+        """Copies the next intents, in order, and returns how many; they stay in the ring."""
+        return int(lib.message_peek(self._ring, lib.MESSAGE_RING_SLOTS, self._records, INTENTS_PER_PASS))
+
+    def take(self, count: int) -> Iterator[Intent]:
+        """The peeked intents, cancels before orders, without the records that make no sense. Each is read
+        when it is asked for: the first is not to wait for the last."""
+        records = self._records
+        cancels = [records[index].kind in _CANCELS for index in range(count)]
+        for urgent in (True, False):
+            for index in range(count):
+                if cancels[index] == urgent:
+                    intent = _decoded(records[index])
+                    if intent is not None:
+                        yield intent
 
     def release(self, count: int) -> None:
         """Gives the slots back: from here on the gateway's own rows answer for what they held."""
