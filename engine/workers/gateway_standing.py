@@ -5,7 +5,7 @@ Reads: top row, heartbeats.  Writes: nothing.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -16,6 +16,8 @@ from engine.risk.exposure import order_loss_cents, stock_loss_cents
 from engine.risk.pretrade import Standing
 from engine.risk.staleness import Stale
 from engine.workers.gateway_market import GatewayMarket, LiveOrder
+
+_UNKNOWN: Final = int(lib.LIVE_UNKNOWN)
 
 
 class Account(Struct, frozen=True, kw_only=True, gc=False):
@@ -44,36 +46,38 @@ def standing_of(market: GatewayMarket, order: LiveOrder, account: Account, now_m
     own_bid, own_ask, side_orders, market_orders, alike_unacked = 0, PAIR_CENTS, 0, 0, 0
     sell_committed, buy_committed, buy_committed_cents = 0, 0, 0
     side_shares, side_loss_cents = 0, 0
-    replaced, side, outcome = order.replaces, order.side, order.outcome
+    replaced, side, outcome, number = order.replaces, order.side, order.outcome, order.number
     for other in market.orders.values():
-        if other is order or other is replaced or (not other.sent and other.number > order.number):
+        if other is order or other is replaced or (other.number > number and not other.sent):
             continue
+        price_cents = other.book_price_cents
         if other.side is Side.BID:
-            own_bid = max(own_bid, other.book_price_cents)
+            own_bid = max(own_bid, price_cents)
         else:
-            own_ask = min(own_ask, other.book_price_cents)
+            own_ask = min(own_ask, price_cents)
         # a replace counts once: as its old order while that one is there
         old = None if other.replaces is None or other.replaces.gone() else other.replaces
         if old is None:
             market_orders += 1
             side_orders += other.side is side
-        alike_unacked += (
-            not other.venue_order_id
-            and other.outcome is outcome
-            and other.direction is order.direction
-            and other.price_cents == order.price_cents
-            and other.quantity == order.quantity
-        )
+        if not other.venue_order_id:
+            alike_unacked += (
+                other.outcome is outcome
+                and other.direction is order.direction
+                and other.price_cents == order.price_cents
+                and other.quantity == order.quantity
+            )
+        extra, extra_cents = other.remaining, other.frozen_cents
         # the old order's shares or cash serve the new one, unless the outcome is unknown: then both count
-        if old is not None and (other.state == lib.LIVE_UNKNOWN or old.direction is not other.direction):
-            old = None
-        shared = old.remaining if old is not None and old.outcome is other.outcome else 0
-        extra = max(0, other.remaining - shared)
+        if old is not None and other.state != _UNKNOWN and old.direction is other.direction:
+            extra_cents = max(0, extra_cents - old.frozen_cents)
+            if old.outcome is other.outcome:
+                extra = max(0, extra - old.remaining)
         if other.side is side:
             side_shares += extra
-            side_loss_cents += order_loss_cents(side, other.book_price_cents, extra)
+            side_loss_cents += order_loss_cents(side, price_cents, extra)
         if other.direction is Direction.BUY:
-            buy_committed_cents += max(0, other.frozen_cents - (old.frozen_cents if old else 0))
+            buy_committed_cents += extra_cents
             buy_committed += extra if other.outcome is outcome else 0
         elif other.outcome is outcome:
             sell_committed += extra
