@@ -38,14 +38,13 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     replaced: bool = False  # it leaves for a successor, not by a cancel
     unknown: bool = False  # the outcome of its request is not known
     state: OrderState = OrderState.ACTIVE
+    # what follows from the above, once: a plan compares every order with every other
+    side: Side = Side.BID  # of the YES book
+    book_price_cents: int = 0  # YES terms
 
-    @property
-    def side(self) -> Side:
-        return book_side(self.outcome, self.direction)
-
-    @property
-    def book_price_cents(self) -> int:
-        return book_price_cents(self.outcome, self.price_cents)
+    def __post_init__(self) -> None:
+        self.side = book_side(self.outcome, self.direction)
+        self.book_price_cents = book_price_cents(self.outcome, self.price_cents)
 
 
 class Place(Struct, frozen=True, kw_only=True):
