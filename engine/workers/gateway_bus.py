@@ -132,7 +132,7 @@ class EventFeed:
 
     def _look_after(self, event: OrderEvent) -> None:
         market = self._context.markets_by_id.get(event.market_id)
-        order = market.by_venue_id.get(event.order_id) if market is not None else None
+        order = market.orders.by_venue_id.get(event.order_id) if market is not None else None
         if market is not None and order is not None and event.status in _ENDED and not order.busy:
             self._context.spawn(self._desk.missing_from_list(market, order))
 

@@ -129,7 +129,7 @@ class CommandDesk:
         """Burns as many free pairs as the cash lacks; nothing at all when they are too few (2001)."""
         if self._flows.of(market).last_key == key or market.rules is None:
             return 0
-        stock, frozen = market.account.stock, frozen_by(market.orders.values(), market.rules.taker_fee_bps)
+        stock, frozen = market.account.stock, frozen_by(market.orders, market.rules.taker_fee_bps)
         missing_cents = amount_cents - (stock.cash_cents - frozen.cash_cents)
         if missing_cents <= 0:
             return 0

@@ -28,7 +28,8 @@ from engine.risk.rate import Bucket
 from engine.risk.staleness import Stale, stale
 from engine.venues import platform_rest as venue
 from engine.venues.venue_clock import VenueClock
-from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
 from engine.workers.gateway_standing import Account, standing_of
 from engine.workers.process import WorkerProcess

@@ -36,7 +36,8 @@ from engine.venues.platform_rest import PAGE_ITEMS, ReadError
 from engine.venues.platform_wire import AccountTrade
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
-from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket
 
 _log = structlog.get_logger()
 
@@ -184,7 +185,7 @@ class TradeFeed:
     def _apply_leg(self, market: GatewayMarket, trade: AccountTrade) -> None:
         scenario, side = Scenario[trade.scenario], _SIDES[trade.my_side]
         # As-built rows name no order. One that did not take was resting at the trade's price.
-        order_id = trade.order_id or market.resting_at(side, trade.price_cents, closing=_closes(trade))
+        order_id = trade.order_id or market.orders.resting_at(side, trade.price_cents, closing=_closes(trade))
         self._context.bookings.append(
             BookedLeg(
                 market=market.market_id,
@@ -241,7 +242,7 @@ class TradeFeed:
         """FILLED once nothing of an acknowledged order is left."""
         if order.remaining == 0 and not order.gone():
             self._context.reports_of(market).filled(market, order)
-            market.close(order)
+            market.orders.close(order)
 
     # -- start and reset
 

@@ -32,12 +32,13 @@ from engine.risk.rate import WindowLimit
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused, Unknown
 from engine.venues.platform_wire import AmmStartBody, SupplyBody
+from engine.workers.client_ids import CLIENT_ID_CHARS_MAX, short_market_id
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_flows import TRANSFER_CENTS_MAX, MoneyFlows
 from engine.workers.gateway_intents import Intent
-from engine.workers.gateway_market import CLIENT_ID_CHARS_MAX, GatewayMarket, StartFailure, short_market_id
+from engine.workers.gateway_market import GatewayMarket, StartFailure
 from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
@@ -304,7 +305,7 @@ class MarketFunds:
             return LocalReject.NOT_READY
         if intent.quantity <= 0:
             return LocalReject.LIMIT
-        stock, frozen = market.account.stock, frozen_by(market.orders.values(), market.rules.taker_fee_bps)
+        stock, frozen = market.account.stock, frozen_by(market.orders, market.rules.taker_fee_bps)
         if kind == "mint":
             if market.status != MarketStatus.ACTIVE:
                 return LocalReject.NOT_READY

@@ -1,82 +1,34 @@
-"""One market as the gateway accounts for it: its orders, its share of the account, its rules.
+"""One market as the gateway accounts for it: its rules and status, its limits, what the last hop looks at.
 
-Owns the market slot's 64 live-order rows and its account row. Everything a successor needs after a
-``kill -9`` is in those rows or at the venue: an order is in its row before its request leaves, cash and the
-trade it includes up to are one row written at once.
+Its orders (``gateway_live.py``) and its share of the account (``gateway_account.py``) are parts of it.
+Everything a successor needs after a ``kill -9`` is in their rows or at the venue.
 
-Writes: live-order rows and account row of its market slot.
+Reads: config slot, kill words, top row, heartbeats.  Writes: its bits of the market's kill word.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import hashlib
-from collections import OrderedDict, deque
 from typing import Any, Final
 
 import structlog
 from msgspec import Struct
 
 from engine._native import ffi, lib
-from engine.arena import Arena, cell, check, padded, unpadded
+from engine.arena import Arena, cell
 from engine.config import QuoteConfig, RiskConfig, market_from_json
-from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
+from engine.events import Direction, MarketStatus, Scenario, Side
 from engine.quoting.inventory import Stock, buy_freeze_cents
 from engine.risk.breakers import Breakers, Control
 from engine.risk.exposure import Commitment, order_loss_cents, stock_loss_cents
-from engine.risk.pretrade import Candidate
 from engine.risk.rate import BurstBucket, TokenBucket
 from engine.risk.staleness import Signs
 from engine.venues.platform_wire import MarketDetail
+from engine.workers.client_ids import ClientIds
 from engine.workers.gateway_account import MarketAccount
+from engine.workers.gateway_live import LiveOrder, LiveOrders
 
 _log = structlog.get_logger()
-
-NO_LIVE_SLOT: Final = 0xFFFF
-CLIENT_ID_CHARS_MAX: Final = 64
-_SEQUENCES_PER_MS: Final = 999
-_CLOSED_MAX: Final = 256  # orders remembered after they are gone
-_EARLY_FILLS_MAX: Final = 256  # fills of orders whose acknowledgement is still under way
-
-
-class LiveOrder(Struct, kw_only=True, eq=False):
-    """An order that is, or may be, live at the venue; mirrored in arena row ``slot``.
-
-    ``busy``: a request about it is under way. ``sent``: its own request may have left this process.
-    ``announced``: an ORDER record of a SYNC told the quoter of it before it was acknowledged.
-    """
-
-    slot: int
-    number: int  # rises with every order of this gateway: who was first
-    outcome: Outcome
-    direction: Direction
-    price_cents: int  # user view
-    quantity: int
-    remaining: int
-    worker_epoch: int
-    intent: int
-    client_order_id: str
-    created_ms: int
-    side: Side  # of the YES book
-    book_price_cents: int  # YES terms
-    frozen_cents: int = 0  # cash a BUY holds
-    acked_mono_ns: int = 0
-    replaces: LiveOrder | None = None
-    venue_order_id: str = ""
-    state: int = lib.LIVE_PENDING
-    busy: bool = True
-    sent: bool = False
-    announced: bool = False
-    cancel_sent_mono_ns: int = 0  # when the bytes of the cancel that ended it left
-
-    @property
-    def filled(self) -> int:
-        return self.quantity - self.remaining
-
-    def gone(self) -> bool:
-        """Nothing is live any more: the row has been freed."""
-        return bool(self.state == lib.LIVE_FREE)
 
 
 class StartFailure(Struct, frozen=True, kw_only=True):
@@ -175,25 +127,20 @@ class GatewayMarket:
         self.flows_cents = 0  # operators' deposits less withdrawals
         self.start_failure: StartFailure | None = None
 
-        self.orders: dict[int, LiveOrder] = {}
-        self.by_venue_id: dict[str, LiveOrder] = {}
-        self.by_client_id: dict[str, LiveOrder] = {}
-        # oldest freed first, so that a slot number is reused as late as possible
-        self._free_slots = deque(range(lib.LIVE_ORDER_SLOTS))
-        self._early_fills: OrderedDict[str, int] = OrderedDict()
-        self._closed_mono_ns: OrderedDict[str, int] = OrderedDict()
-        self._order_row = ffi.new("live_order_t *")
-        self._order_number = 0
         self._commitment = Commitment()
         self._commitment_of: Stock | None = None  # the stock it was counted from
-        self._orders_changed = True
-        self.moved = asyncio.Event()  # set at every change of an order, of ``sweeping``, and by admit()
+        self._commitment_at = -1  # changes of orders that it has counted
+        self.moved: Final = asyncio.Event()  # at every change of an order, of ``sweeping``, and by admit()
 
         self.account: Final = MarketAccount(
             self.market_id, ffi.addressof(self._market, "account"), client_ms_min=client_ms_min
         )
-        self._client_ms = self.account.client_ms
-        self._client_sequence = _SEQUENCES_PER_MS  # the predecessor may have used all of its last ms
+        self.orders: Final = LiveOrders(
+            self._market.live_orders,
+            ids=ClientIds(self.market_id, self.account),
+            frozen_cents=self._frozen_cents,
+            moved=self.moved,
+        )
 
     def admit(self) -> None:
         """Recovered and funded: orders may go out."""
@@ -277,155 +224,14 @@ class GatewayMarket:
         )
         if self.open_for_orders:  # what is caught up with after a start is no burst of now
             self.tripped = self.breakers.filled(side, quantity, lib.mono_now_ns()) or self.tripped
-        order = self.by_venue_id.get(order_id)
-        if order is None:
-            if order_id:
-                self._early_fills[order_id] = self._early_fills.get(order_id, 0) + quantity
-                if len(self._early_fills) > _EARLY_FILLS_MAX:
-                    self._early_fills.popitem(last=False)
-            return None
-        order.remaining = max(0, order.remaining - quantity)
-        self.write(order)
-        return order
-
-    def resting_at(self, side: Side, book_price_cents: int, *, closing: bool) -> str:
-        """Venue id of our oldest order at a price that buys (or, ``closing``, sells) shares; empty: none."""
-        direction = Direction.SELL if closing else Direction.BUY
-        found = [
-            order
-            for order in self.by_venue_id.values()
-            if order.side is side
-            and order.direction is direction
-            and order.book_price_cents == book_price_cents
-            and order.remaining
-        ]
-        return min(found, key=lambda order: order.number).venue_order_id if found else ""
-
-    # -- orders
-
-    def open_order(
-        self, candidate: Candidate, *, worker_epoch: int, intent: int, now_ms: int
-    ) -> LiveOrder | None:
-        """Takes responsibility for a new order: its row, PENDING, before any send. None: no row is free."""
-        if not self._free_slots:
-            return None
-        self._order_number += 1
-        client_order_id, created_ms = self._next_client_id(candidate, now_ms)
-        order = LiveOrder(
-            slot=self._free_slots.popleft(),
-            number=self._order_number,
-            outcome=candidate.outcome,
-            direction=candidate.direction,
-            price_cents=candidate.price_cents,
-            quantity=candidate.quantity,
-            remaining=candidate.quantity,
-            worker_epoch=worker_epoch,
-            intent=intent,
-            client_order_id=client_order_id,
-            created_ms=created_ms,
-            side=candidate.side,
-            book_price_cents=candidate.book_price_cents,
-        )
-        self.orders[order.slot] = order
-        self.by_client_id[client_order_id] = order
-        self.write(order)
-        return order
-
-    def _next_client_id(self, candidate: Candidate, now_ms: int) -> tuple[str, int]:
-        """§2.3: ``amm_{market}_{side}_{direction}_{ms}_{seq}``, never going back in time."""
-        if now_ms > self._client_ms:
-            self._client_ms, self._client_sequence = now_ms, 1
-        elif self._client_sequence < _SEQUENCES_PER_MS:
-            self._client_sequence += 1
-        else:
-            self._client_ms, self._client_sequence = self._client_ms + 1, 1
-        if self._client_sequence == 1:
-            self.account.set_client_ms(self._client_ms)
-        text = client_order_id(
-            self.market_id,
-            candidate.outcome,
-            candidate.direction,
-            unix_ms=self._client_ms,
-            sequence=self._client_sequence,
-        )
-        return text, self._client_ms
-
-    def acknowledge(self, order: LiveOrder, venue_order_id: str) -> None:
-        """The venue has the order under this id; fills that were listed before we knew are its own."""
-        order.venue_order_id = venue_order_id
-        order.acked_mono_ns = lib.mono_now_ns()
-        order.remaining -= min(order.remaining, self._early_fills.pop(venue_order_id, 0))
-        order.state = lib.LIVE_ACTIVE
-        order.busy = False
-        order.replaces = None
-        self.by_venue_id[venue_order_id] = order
-        self.write(order)
+        return self.orders.filled(order_id, quantity)
 
     def at_rest(self) -> bool:
         """Open, and no request about an order under way."""
-        return (
-            self.open_for_orders
-            and not self.sweeping
-            and not any(order.busy for order in self.orders.values())
-        )
-
-    def set_state(self, order: LiveOrder, state: int, *, busy: bool) -> None:
-        order.state = state
-        order.busy = busy
-        self.write(order)
-
-    def close(self, order: LiveOrder) -> None:
-        """The order is gone; its row is free again."""
-        if order.gone():
-            return
-        order.busy = False
-        order.state = lib.LIVE_FREE
-        self.write(order)
-        if order.venue_order_id:
-            self._closed_mono_ns[order.venue_order_id] = lib.mono_now_ns()
-            if len(self._closed_mono_ns) > _CLOSED_MAX:
-                self._closed_mono_ns.popitem(last=False)
-        del self.orders[order.slot]
-        del self.by_client_id[order.client_order_id]
-        self.by_venue_id.pop(order.venue_order_id, None)
-        self._free_slots.append(order.slot)
-
-    def closed_since(self, venue_order_id: str, mono_ns: int) -> bool:
-        """Whether an order of ours was closed after ``mono_ns``: a listing asked for then may show it."""
-        return self._closed_mono_ns.get(venue_order_id, 0) >= mono_ns
-
-    def write(self, order: LiveOrder) -> None:
-        """Publishes the order's row."""
-        row = self._order_row
-        row.state = order.state
-        row.outcome = order.outcome
-        row.direction = order.direction
-        row.worker_epoch = order.worker_epoch
-        row.intent = order.intent
-        row.price_cents = order.price_cents
-        row.quantity = order.quantity
-        row.remaining = order.remaining
-        row.created_ms = order.created_ms
-        row.frozen_cents = order.frozen_cents = self._frozen_cents(order)
-        row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
-        row.client_order_id = padded(order.client_order_id, lib.VENUE_ID_BYTES)
-        lib.live_order_write(ffi.addressof(self._market.live_orders[order.slot]), row)
-        self._orders_changed = True
-        self.moved.set()
-
-    def left_over_client_ids(self) -> list[str]:
-        """Client ids of the rows a predecessor left; the rows are freed. For the start only."""
-        found = []
-        for slot in range(lib.LIVE_ORDER_SLOTS):
-            row = ffi.addressof(self._market.live_orders[slot])
-            check(lib.live_order_read(row, self._order_row), "live-order row")
-            if self._order_row.state != lib.LIVE_FREE:
-                found.append(unpadded(self._order_row.client_order_id))
-                self._order_row.state = lib.LIVE_FREE
-                lib.live_order_write(row, self._order_row)
-        return found
+        return self.open_for_orders and not self.sweeping and not self.orders.any_busy
 
     def _frozen_cents(self, order: LiveOrder) -> int:
+        """Cash that an order holds."""
         if order.direction != Direction.BUY or self.rules is None:
             return 0
         return buy_freeze_cents(order.price_cents, order.remaining, self.rules.taker_fee_bps)
@@ -450,31 +256,15 @@ class GatewayMarket:
 
     def commitment(self) -> Commitment:
         """What the market holds of the account; counted anew only after an order or the stock has changed."""
-        if self._commitment_of is not self.account.stock or self._orders_changed:
+        if self._commitment_of is not self.account.stock or self._commitment_at != self.orders.changes:
             losses = {Side.BID: 0, Side.ASK: 0}
             frozen_cents = 0
-            for order in self.orders.values():
+            for order in self.orders:
                 losses[order.side] += order_loss_cents(order.side, order.book_price_cents, order.remaining)
                 frozen_cents += order.frozen_cents
             self._commitment = Commitment(
                 frozen_cents=frozen_cents,
                 worst_loss_cents=stock_loss_cents(self.account.stock) + max(losses.values()),
             )
-            self._commitment_of, self._orders_changed = self.account.stock, False
+            self._commitment_of, self._commitment_at = self.account.stock, self.orders.changes
         return self._commitment
-
-
-def client_order_id(
-    market_id: str, outcome: Outcome, direction: Direction, *, unix_ms: int, sequence: int
-) -> str:
-    """§2.3: the plain form; where that is too long, ``m`` and 16 hex digits of SHA-256 name the market."""
-    text = f"amm_{market_id}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
-    if len(text) <= CLIENT_ID_CHARS_MAX:
-        return text
-    return f"amm_{short_market_id(market_id)}_{outcome.name}_{direction.name}_{unix_ms}_{sequence:03d}"
-
-
-@functools.cache
-def short_market_id(market_id: str) -> str:
-    """Stand-in of fixed length for a market id in keys that hold at most 64 characters."""
-    return "m" + hashlib.sha256(market_id.encode()).hexdigest()[:16]

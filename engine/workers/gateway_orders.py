@@ -47,7 +47,8 @@ from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
-from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket
 from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
@@ -93,7 +94,7 @@ class OrderDesk:
         if order is None:
             return
         order.replaces = old
-        market.set_state(old, lib.LIVE_CANCELLING, busy=True)
+        market.orders.set_state(old, lib.LIVE_CANCELLING, busy=True)
         self._context.counts.replaces += 1
         body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
         gate = self._gate(market, order, candidate, market.replace_tokens)
@@ -116,7 +117,7 @@ class OrderDesk:
     def _begin_cancel(
         self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
     ) -> None:
-        market.set_state(order, lib.LIVE_CANCELLING, busy=True)
+        market.orders.set_state(order, lib.LIVE_CANCELLING, busy=True)
         self._context.spawn(self._cancel(market, order, intent=intent, worker_epoch=worker_epoch))
 
     def _cancel(
@@ -142,7 +143,7 @@ class OrderDesk:
         return self._context.rest.begin_cancel(order.venue_order_id)
 
     def _open(self, market: GatewayMarket, intent: Intent, candidate: Candidate) -> LiveOrder | None:
-        order = market.open_order(
+        order = market.orders.open(
             candidate,
             worker_epoch=intent.worker_epoch,
             intent=intent.number,
@@ -324,7 +325,7 @@ class OrderDesk:
         self._context.reports_of(market).cancelled(
             market, old, remainder=old.remaining, intent=order.intent, worker_epoch=order.worker_epoch
         )
-        market.close(old)
+        market.orders.close(old)
 
     async def _replace_refused(
         self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, refused: Refused, bucket: TokenBucket
@@ -429,7 +430,7 @@ class OrderDesk:
         if crash_points.armed:
             crash_points.reach("gateway.before_reply")
         self._context.controls.answered(market)
-        market.acknowledge(order, at_venue.id)
+        market.orders.acknowledge(order, at_venue.id)
         self._context.journal.close_intent(order.client_order_id, order=at_venue.id, at_ms=unix_ms())
         self._context.reports_of(market).acked(market, order, sent_mono_ns)
         if crash_points.armed:
@@ -440,7 +441,7 @@ class OrderDesk:
         if order.gone():
             return
         if at_venue.status == "CANCELLED":
-            market.set_state(order, lib.LIVE_CANCELLING, busy=True)
+            market.orders.set_state(order, lib.LIVE_CANCELLING, busy=True)
             self._context.spawn(self._settle(market, order, intent=0, worker_epoch=0))
         elif at_venue.live and self._context.must_go(market, order.worker_epoch):
             self.cancel_unasked(market, order)
@@ -450,7 +451,7 @@ class OrderDesk:
         reports = self._context.reports_of(market)
         if order.announced:
             reports.cancelled(market, order, remainder=order.remaining, intent=0, worker_epoch=0)
-        market.close(order)
+        market.orders.close(order)
         self._context.journal.close_intent(order.client_order_id, order="", at_ms=unix_ms())
         if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
             reports.rejected(market, code=code, intent=order.intent, worker_epoch=order.worker_epoch)
@@ -459,7 +460,7 @@ class OrderDesk:
         """A request about a live order came to nothing; the order is what it was."""
         if order.gone():
             return
-        market.set_state(order, lib.LIVE_ACTIVE, busy=False)
+        market.orders.set_state(order, lib.LIVE_ACTIVE, busy=False)
         if self._context.must_go(market, order.worker_epoch):
             self.cancel_unasked(market, order)
 
@@ -481,7 +482,7 @@ class OrderDesk:
         self._context.reports_of(market).cancelled(
             market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch
         )
-        market.close(order)
+        market.orders.close(order)
         return True
 
     async def _settle(
@@ -530,7 +531,7 @@ class OrderDesk:
         """The venue's list of live orders lacks one that we count as live: find out why."""
         if order.busy or order.gone():
             return
-        market.set_state(order, order.state, busy=True)
+        market.orders.set_state(order, order.state, busy=True)
         await self._settle(market, order, intent=0, worker_epoch=0)
 
     # -- finding out
@@ -544,7 +545,7 @@ class OrderDesk:
         first: Unknown,
     ) -> OrderState | Refused | None:
         """§6.3: what became of a new order whose request got no answer. None: the venue never had it."""
-        market.set_state(order, lib.LIVE_UNKNOWN, busy=True)
+        market.orders.set_state(order, lib.LIVE_UNKNOWN, busy=True)
         self._context.counts.unknowns += 1
         self._context.controls.unknown(market)
         self._context.reports_of(market).unknown(market, order, first.sent_mono_ns)

@@ -14,7 +14,8 @@ from msgspec import structs
 from engine._native import ffi, lib
 from engine.arena import check, padded
 from engine.events import ExecutionKind, Scenario, Side
-from engine.workers.gateway_market import NO_LIVE_SLOT, GatewayMarket, LiveOrder, StartFailure
+from engine.workers.gateway_live import NO_LIVE_SLOT, LiveOrder
+from engine.workers.gateway_market import GatewayMarket, StartFailure
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -275,7 +276,7 @@ class WorkerReports:
         )
         cash = {"cash_cents": stock.cash_cents, "quantity": market.flows_cents}
         self._emit(ExecutionKind.CASH, market, **asked, **cash)
-        for order in market.orders.values():
+        for order in market.orders:
             order.announced = True
             self._emit(
                 ExecutionKind.ORDER,

@@ -15,7 +15,8 @@ from engine.quoting.effects import PAIR_CENTS
 from engine.risk.exposure import order_loss_cents, stock_loss_cents
 from engine.risk.pretrade import Standing
 from engine.risk.staleness import Stale
-from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket
 
 _UNKNOWN: Final = int(lib.LIVE_UNKNOWN)
 
@@ -47,7 +48,7 @@ def standing_of(market: GatewayMarket, order: LiveOrder, account: Account, now_m
     sell_committed, buy_committed, buy_committed_cents = 0, 0, 0
     side_shares, side_loss_cents = 0, 0
     replaced, side, outcome, number = order.replaces, order.side, order.outcome, order.number
-    for other in market.orders.values():
+    for other in market.orders:
         if other is order or other is replaced or (other.number > number and not other.sent):
             continue
         price_cents = other.book_price_cents
@@ -133,7 +134,7 @@ def foreign_touch(market: GatewayMarket, top: Any) -> tuple[int, int]:
     any order of ours from reaching.
     """
     own_bid_lots = own_ask_lots = 0
-    for order in market.orders.values():
+    for order in market.orders:
         if order.side is Side.BID:
             own_bid_lots += order.remaining if order.book_price_cents == top.bid_ticks else 0
         else:

@@ -25,7 +25,8 @@ from engine.workers.clock import unix_ms
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
-from engine.workers.gateway_market import GatewayMarket, LiveOrder
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_orders import RESEND_DELAYS_S, OrderDesk
 from engine.workers.intent_journal import Sent
 
@@ -84,7 +85,7 @@ class Sweeper:
     async def clear_left_overs(self, market: GatewayMarket) -> None:
         """At the start: whatever an earlier life left at the venue goes; a request of its that is still
         under way has its own deadline to arrive, and is then found by the search for strays."""
-        left_over = market.left_over_client_ids()
+        left_over = market.orders.left_over()
         if left_over:
             _log.info("orders_left_over", market=market.market_id, orders=len(left_over))
         await self._cancel_scope(market, "ALL", intent=0, worker_epoch=0)
@@ -93,7 +94,7 @@ class Sweeper:
         async with self._locks[market.slot]:
             await self._cancel_scope(market, "ALL", intent=0, worker_epoch=0)
             while market.orders:
-                for order in list(market.orders.values()):
+                for order in list(market.orders):
                     self._desk.cancel_unasked(market, order)
                 market.moved.clear()
                 await market.moved.wait()
@@ -124,11 +125,11 @@ class Sweeper:
         )
         meant = [
             order
-            for order in market.orders.values()
+            for order in market.orders
             if order.venue_order_id and not order.busy and _in_scope(order.direction, scope)
         ]
         for order in meant:
-            market.set_state(order, lib.LIVE_CANCELLING, busy=True)
+            market.orders.set_state(order, lib.LIVE_CANCELLING, busy=True)
         attempt = 0
         while True:
             outcome = await self._context.rest.batch_cancel(market.market_id, scope)
@@ -156,7 +157,7 @@ class Sweeper:
             _log.warning("live_orders_failed", market=market.market_id, reason=str(error))
             return False
         for at_venue in listed:
-            order = market.by_client_id.get(at_venue.client_order_id)
+            order = market.orders.by_client_id.get(at_venue.client_order_id)
             if _in_scope(Direction[at_venue.original_direction], scope) and (order is None or order in meant):
                 return False
         return True
@@ -187,7 +188,7 @@ class Sweeper:
                 reports.cancelled(
                     market, order, remainder=order.remaining, intent=intent, worker_epoch=worker_epoch
                 )
-                market.close(order)
+                market.orders.close(order)
 
 
 def _in_scope(direction: Direction, scope: ScopeName) -> bool:

@@ -177,7 +177,7 @@ class VenueTruth:
     def _compare_orders(self, market: GatewayMarket, listed: list[VenueOrder], read_mono_ns: int) -> None:
         """``listed``: the market's live orders by a listing that was asked for at ``read_mono_ns``."""
         for at_venue in listed:
-            known = at_venue.client_order_id in market.by_client_id or market.closed_since(
+            known = at_venue.client_order_id in market.orders.by_client_id or market.orders.closed_since(
                 at_venue.id, read_mono_ns
             )
             if not known:
@@ -187,7 +187,7 @@ class VenueTruth:
                 )
                 self._context.spawn(self._cancel_stray(at_venue))
         ids = {at_venue.id for at_venue in listed}
-        for order in list(market.orders.values()):
+        for order in list(market.orders):
             settled = order.state == lib.LIVE_ACTIVE and not order.busy
             if settled and order.acked_mono_ns < read_mono_ns and order.venue_order_id not in ids:
                 self._context.spawn(self._desk.missing_from_list(market, order))

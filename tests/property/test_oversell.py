@@ -17,7 +17,7 @@ from engine._native import lib
 from engine.config import RiskConfig
 from engine.events import Direction, Outcome, Scenario
 from engine.risk.pretrade import Candidate, Limits, first_refusal
-from engine.workers.gateway_market import LiveOrder
+from engine.workers.gateway_live import LiveOrder
 from tests.integration.gateway_rig import PATIENT
 from tests.unit.test_gateway_market import new_market, standing
 
@@ -65,7 +65,7 @@ class World:
         if order is not None:
             self._unrest(order)
             self._hear_all()  # the gateway asks for the fills before it lets the order go
-            self.gateway.close(order)
+            self.gateway.orders.close(order)
 
     def _checked(self, pick: int, quantity: int, replaces: LiveOrder | None) -> LiveOrder | None:
         """A new order that the last hop let out, its answer outstanding; every fourth is UNKNOWN."""
@@ -78,23 +78,23 @@ class World:
             decided_mono_ns=0,
             fair_cents=50,
         )
-        order = self.gateway.open_order(candidate, worker_epoch=0, intent=1, now_ms=1_000)
+        order = self.gateway.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
         if order is None:
             return None
         order.replaces = replaces
         counts = structs.replace(standing(self.gateway, order), market_tokens=1, account_cents=10_000_000)
         if first_refusal(candidate, counts, LIMITS) is not None:
-            self.gateway.close(order)
+            self.gateway.orders.close(order)
             return None
         order.sent = True
         if replaces is not None:
-            self.gateway.set_state(replaces, lib.LIVE_CANCELLING, busy=True)
-        self.gateway.set_state(order, lib.LIVE_PENDING if pick % 4 else lib.LIVE_UNKNOWN, busy=True)
+            self.gateway.orders.set_state(replaces, lib.LIVE_CANCELLING, busy=True)
+        self.gateway.orders.set_state(order, lib.LIVE_PENDING if pick % 4 else lib.LIVE_UNKNOWN, busy=True)
         self.unanswered.append(order)
         return order
 
     def _quiet_order(self, pick: int) -> LiveOrder | None:
-        quiet = [order for order in self.gateway.orders.values() if order.state == lib.LIVE_ACTIVE]
+        quiet = [order for order in self.gateway.orders if order.state == lib.LIVE_ACTIVE]
         return quiet[pick % len(quiet)] if quiet else None
 
     # ---- what the gateway hears
@@ -109,13 +109,13 @@ class World:
         if old is not None:
             self._hear_all()
             if arrived or not self.left.get(_id(old)):
-                self.gateway.close(old)
+                self.gateway.orders.close(old)
             else:
-                self.gateway.set_state(old, lib.LIVE_ACTIVE, busy=False)
+                self.gateway.orders.set_state(old, lib.LIVE_ACTIVE, busy=False)
         if arrived:
-            self.gateway.acknowledge(order, _id(order))
+            self.gateway.orders.acknowledge(order, _id(order))
         else:
-            self.gateway.close(order)
+            self.gateway.orders.close(order)
 
     def hear(self, *_: int) -> None:
         """The oldest fill that the gateway does not know of."""
@@ -133,7 +133,7 @@ class World:
             order_id=_id(order),
         )
         if order.state == lib.LIVE_ACTIVE and order.remaining == 0:
-            self.gateway.close(order)
+            self.gateway.orders.close(order)
 
     def _hear_all(self) -> None:
         while self.untold:

@@ -69,7 +69,7 @@ def refusals(
             fair_cents=fair,
             level=int(level),
         )
-        order = market.open_order(candidate, worker_epoch=0, intent=1, now_ms=1_000)
+        order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
         assert order is not None
         account = Account(
             admitting=True,
@@ -88,7 +88,7 @@ def refusals(
         if reason is not None:
             found.append((candidate, reason))
         order.sent = True
-        market.acknowledge(order, f"venue-{order.number}")
+        market.orders.acknowledge(order, f"venue-{order.number}")
         market.order_tokens.take(now)
     return found
 

@@ -18,15 +18,11 @@ from engine.risk.exposure import order_loss_cents
 from engine.risk.pretrade import Candidate, Standing
 from engine.risk.staleness import Stale
 from engine.venues.platform_wire import AccountTrade
+from engine.workers.client_ids import client_order_id
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_funds import supply_key
-from engine.workers.gateway_market import (
-    GatewayMarket,
-    LiveOrder,
-    MarketRules,
-    client_order_id,
-    market_status,
-)
+from engine.workers.gateway_live import LiveOrder
+from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
 from engine.workers.gateway_standing import Account, foreign_touch, standing_of
 
 YES, NO = Outcome.YES, Outcome.NO
@@ -69,7 +65,7 @@ def opened(
     candidate = Candidate(
         outcome=outcome, direction=direction, price_cents=price, quantity=quantity, decided_mono_ns=0
     )
-    order = market.open_order(candidate, worker_epoch=0, intent=1, now_ms=1_000)
+    order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
     assert order is not None
     return order
 
@@ -77,14 +73,14 @@ def opened(
 def live(market: GatewayMarket, *terms: Any) -> LiveOrder:
     order = opened(market, *terms)
     order.sent = True
-    market.acknowledge(order, f"venue-{order.number}")
+    market.orders.acknowledge(order, f"venue-{order.number}")
     return order
 
 
 def replacing(market: GatewayMarket, old: LiveOrder, *terms: Any) -> LiveOrder:
     order = opened(market, *terms)
     order.replaces = old
-    market.set_state(old, lib.LIVE_CANCELLING, busy=True)
+    market.orders.set_state(old, lib.LIVE_CANCELLING, busy=True)
     return order
 
 
@@ -138,15 +134,15 @@ def test_client_order_ids_never_repeat_nor_go_back_whatever_the_clock_does(steps
     for index, step in enumerate(steps):
         now_ms += step
         if index % 7 == 6:
-            market.left_over_client_ids()
+            market.orders.left_over()
             market = new_market(arena)
         candidate = Candidate(outcome=YES, direction=SELL, price_cents=50, quantity=1, decided_mono_ns=0)
-        order = market.open_order(candidate, worker_epoch=0, intent=1, now_ms=now_ms)
+        order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=now_ms)
         assert order is not None
         ms, sequence = order.client_order_id.split("_")[-2:]
         assert len(sequence) == 3
         seen.append((int(ms), int(sequence)))
-        market.close(order)
+        market.orders.close(order)
     assert seen == sorted(set(seen))
 
 
@@ -157,7 +153,7 @@ def test_a_thousand_orders_in_one_millisecond_borrow_from_the_next() -> None:
         order = opened(market, YES, SELL, 50, 1)
         ids.add(order.client_order_id)
         assert len(order.client_order_id.rsplit("_", 1)[1]) == 3
-        market.close(order)
+        market.orders.close(order)
     assert len(ids) == 1_500
 
 
@@ -177,9 +173,9 @@ def test_an_order_is_in_its_row_before_anything_is_sent() -> None:
     assert read().state == lib.LIVE_PENDING
     assert unpadded(row.client_order_id) == order.client_order_id
     assert row.frozen_cents == 401
-    market.acknowledge(order, "V1")
+    market.orders.acknowledge(order, "V1")
     assert (read().state, unpadded(row.venue_order_id)) == (lib.LIVE_ACTIVE, "V1")
-    market.close(order)
+    market.orders.close(order)
     assert read().state == lib.LIVE_FREE
 
 
@@ -187,9 +183,9 @@ def test_rows_run_out_and_slots_come_back_as_late_as_possible() -> None:
     market = new_market()
     orders = [opened(market, YES, SELL, 60, 1) for _ in range(lib.LIVE_ORDER_SLOTS)]
     candidate = Candidate(outcome=YES, direction=SELL, price_cents=60, quantity=1, decided_mono_ns=0)
-    assert market.open_order(candidate, worker_epoch=0, intent=1, now_ms=0) is None
+    assert market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=0) is None
     for order in (orders[5], orders[3]):
-        market.close(order)
+        market.orders.close(order)
     assert opened(market, YES, SELL, 60, 1).slot == orders[5].slot
     assert opened(market, YES, SELL, 60, 1).slot == orders[3].slot
 
@@ -202,8 +198,8 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
     successor = GatewayMarket(arena, 0, risk=RiskConfig(), full_mono_ns=0)
     account = successor.account
     assert (account.stock.cash_cents, account.cursor, account.funded) == (100_236, "T1", True)
-    assert successor.left_over_client_ids() == [order.client_order_id]
-    assert successor.left_over_client_ids() == []
+    assert successor.orders.left_over() == [order.client_order_id]
+    assert successor.orders.left_over() == []
 
 
 # -- legs
@@ -242,7 +238,7 @@ def test_a_leg_listed_before_its_order_was_acknowledged_is_taken_off_then() -> N
     market = new_market()
     order = opened(market, YES, SELL, 60, 10)
     assert leg(market, "T1", "V9", quantity=3) is None
-    market.acknowledge(order, "V9")
+    market.orders.acknowledge(order, "V9")
     assert order.remaining == 7
 
 
@@ -310,7 +306,7 @@ def test_all_that_is_or_may_be_live_counts() -> None:
     live(market, YES, SELL, 60, 10)
     live(market, NO, BUY, 41, 5)  # an ask at 59
     unknown = live(market, YES, BUY, 45, 7)
-    market.set_state(unknown, lib.LIVE_UNKNOWN, busy=True)
+    market.orders.set_state(unknown, lib.LIVE_UNKNOWN, busy=True)
     live(market, NO, SELL, 56, 9)  # a bid at 44
     found = standing(market, opened(market, YES, SELL, 61, 1))
     assert (found.own_bid_cents, found.own_ask_cents) == (45, 59)
@@ -342,9 +338,9 @@ def test_a_replace_counts_once_and_never_against_itself() -> None:
     assert other.sell_committed == 700, "old and new hold the same shares in turn"
     assert (other.market_orders, other.side_orders) == (1, 1)
     assert other.own_ask_cents == 60, "either price may be on the book"
-    market.set_state(new, lib.LIVE_UNKNOWN, busy=True)
+    market.orders.set_state(new, lib.LIVE_UNKNOWN, busy=True)
     assert standing(market, probe).sell_committed == 1_300, "unknown counts twice"
-    market.close(old)
+    market.orders.close(old)
     assert standing(market, probe).sell_committed == 700
 
 
@@ -367,7 +363,7 @@ def test_what_is_live_counts_as_filled_and_an_unanswered_twin_as_a_duplicate() -
     assert found.alike_unacked == 1
     assert found.side_shares == 16
     assert found.worst_loss_cents == 7 * 45 + 9 * 40
-    market.acknowledge(unanswered, "venue-9")
+    market.orders.acknowledge(unanswered, "venue-9")
     assert standing(market, twin).alike_unacked == 0
 
 
