@@ -16,13 +16,14 @@ import pytest
 import redis
 
 from engine._native import lib
-from engine.alerts import Alert, counts
+from engine.alerts import Alert
 from engine.arena import Arena
 from engine.events import Gate, KillCause, Lifecycle, MarketStatus
 from engine.snapshot import QuoterState, live_orders, market_view
 from engine.valkey import SOCKET_NAME
 from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange, fault_at
 from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, set_status
+from tests.integration.test_reconciliation import alerts
 from tests.integration.worker_rig import until
 
 BOOKLESS = MARKET_IDS[2]
@@ -69,8 +70,15 @@ def engine(root: Path, exchange: Exchange) -> Iterator[LiveEngine]:
 
 
 def start_failures(engine: LiveEngine, market: str) -> int:
-    row = engine.arena.process(lib.PROCESS_QUOTER_FIRST + engine.slots[market])
-    return next((found.count for found in counts(row) if found.name == Alert.START_FAILED.name), 0)
+    row = lib.PROCESS_QUOTER_FIRST + engine.slots[market]
+    return alerts(engine.arena, row, Alert.START_FAILED)
+
+
+def drifts(engine: LiveEngine) -> int:
+    """How often a reconciliation has found a difference, in the gateway or in a quoter."""
+    rows = [lib.PROCESS_GATEWAY, *(lib.PROCESS_QUOTER_FIRST + slot for slot in engine.slots.values())]
+    kinds = (Alert.INVENTORY_DRIFT_WARNING, Alert.INVENTORY_DRIFT_CRITICAL)
+    return sum(alerts(engine.arena, row, kind) for row in rows for kind in kinds)
 
 
 def told(engine: LiveEngine, market: str) -> QuoterState:
@@ -202,7 +210,7 @@ def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine
     """Rows 28, 20 and 8 on one market: its fills, its profit and its replaces are its own."""
     engine.await_quotes(MARKET)
     until(lambda: tracks_what_is_live(engine, exchange, MARKET), "ids and shares are the exchange's")
-    levels, other = len(asks(exchange, MARKET)), told(engine, OTHER_MARKET)
+    levels, other, found = len(asks(exchange, MARKET)), told(engine, OTHER_MARKET), drifts(engine)
     trader, counterpart = exchange.trader(), exchange.trader()
     best, shares = min(asks(exchange, MARKET).items())
     trader.buy(MARKET, "YES", best, shares)
@@ -225,7 +233,9 @@ def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine
 
     def moved() -> bool:
         """Others trade inside our spread, with pairs that are made for them."""
-        price, seen = min(asks(exchange, MARKET)) - 1, told(engine, MARKET).trades
+        shown, seen = asks(exchange, MARKET), told(engine, MARKET).trades
+        assert shown, "a moved price leaves no side empty"
+        price = min(shown) - 1
         trader.buy(MARKET, "YES", price, 100)
         counterpart.buy(MARKET, "NO", 100 - price, 100)
         until(lambda: told(engine, MARKET).trades > seen, "the quoter has seen it")
@@ -239,13 +249,20 @@ def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine
 
     assert told(engine, MARKET).daily_pnl_cents != 0
     state = told(engine, OTHER_MARKET)
-    assert (state.daily_pnl_cents, state.cash_cents) == (other.daily_pnl_cents, other.cash_cents)
+    assert (state.daily_pnl_cents, state.cash_cents, state.inventory_version) == (
+        other.daily_pnl_cents,
+        other.cash_cents,
+        other.inventory_version,
+    )
 
     def cash_adds_up() -> bool:
         views = [market_view(engine.arena, slot) for slot in engine.slots.values()]
         return sum(v.account.cash_cents for v in views if v.account) == exchange.cash_cents()
 
     until(cash_adds_up, "the account's cash, once")
+    syncs = told(engine, OTHER_MARKET).syncs
+    until(lambda: told(engine, OTHER_MARKET).syncs > syncs, "a reconciliation later")
+    assert drifts(engine) == found, "none of it by correction"
 
 
 def writable_arena(engine: LiveEngine) -> Arena:
