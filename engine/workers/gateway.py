@@ -17,9 +17,9 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from typing import Final
 
-import aiohttp
 import structlog
 import uvloop
 from msgspec import structs
@@ -29,12 +29,13 @@ from engine.arena import ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE, ConfigError
 from engine.events import LocalReject, OrderKind
 from engine.venues.http_pool import HttpPool
+from engine.venues.platform_account import open_account
 from engine.venues.platform_kafka import require_client
-from engine.venues.platform_rest import MARKET_UNKNOWN, PlatformRest, ReadError
-from engine.venues.platform_session import PlatformSession, venue_password
+from engine.venues.platform_rest import MARKET_UNKNOWN, ReadError
 from engine.workers import process
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_bus import EventFeed
+from engine.workers.gateway_cancels import Cancels
 from engine.workers.gateway_cash import CashTruth
 from engine.workers.gateway_commands import CommandDesk
 from engine.workers.gateway_context import GatewayContext
@@ -73,13 +74,14 @@ class Gateway:
         self._proc: Final = context.proc
         self._row = context.proc.row
         self._trades: Final = TradeFeed(context)
-        self._desk: Final = OrderDesk(context, self._trades)
-        self._sweeper: Final = Sweeper(context, self._trades, self._desk)
+        self._cancels: Final = Cancels(context, self._trades)
+        self._desk: Final = OrderDesk(context, self._trades, self._cancels)
+        self._sweeper: Final = Sweeper(context, self._trades, self._cancels)
         flows = MoneyFlows(context)
         self._funds: Final = MarketFunds(context, self._trades, flows)
         self._cash: Final = CashTruth(context, self._trades, self._funds, flows)
         self._truth: Final = VenueTruth(
-            context, self._trades, self._desk, self._sweeper, self._funds, self._cash
+            context, self._trades, self._cancels, self._sweeper, self._funds, self._cash
         )
         self._commands: Final = CommandDesk(context, self._funds, flows, self._admit)
         self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
@@ -116,7 +118,7 @@ class Gateway:
         # Only now: until every market knows which trades its cash includes, a poll would apply old ones.
         self._context.spawn(self._trades.run())
         if self._proc.config.venue.fills == "kafka":
-            self._context.spawn(EventFeed(self._context, self._trades, self._desk, self._truth).run())
+            self._context.spawn(EventFeed(self._context, self._trades, self._cancels, self._truth).run())
         await asyncio.gather(*(self._admit(market) for market in markets if market.account.funded))
         await self._persist("statuses", self._truth.read_statuses)
         await self._persist("balance", self._cash.begin)
@@ -364,30 +366,20 @@ async def serve(proc: WorkerProcess) -> None:
     venue = proc.config.venue
     if venue.fills == "kafka":
         require_client()
-    timeout_s = venue.request_timeout_ms / 1_000
-    pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
-    async with aiohttp.ClientSession(trust_env=False) as http:
-        session = PlatformSession(
-            http,
-            base_url=venue.url,
-            username=venue.username,
-            password=venue_password(venue),
-            timeout_s=timeout_s,
-        )
-        engine = proc.config.engine
-        journal = IntentJournal(
-            proc.run_dir,
-            fsync=engine.intent_fsync,
-            fsync_interval_ms=engine.intent_fsync_interval_ms,
-            segments_kept=engine.intent_segments_kept,
-        )
-        context = GatewayContext(proc, PlatformRest(pool, session), journal)
-        try:
-            await Gateway(context, pool).run()
-        finally:
-            await context.close()
-            pool.close()
-            journal.close()
+    engine = proc.config.engine
+    journal = IntentJournal(
+        proc.run_dir,
+        fsync=engine.intent_fsync,
+        fsync_interval_ms=engine.intent_fsync_interval_ms,
+        segments_kept=engine.intent_segments_kept,
+    )
+    with closing(journal):  # last: requests may still be under way until the connections are closed
+        async with open_account(venue) as account:
+            context = GatewayContext(proc, account.rest, journal)
+            try:
+                await Gateway(context, account.pool).run()
+            finally:
+                await context.close()
 
 
 def main() -> int:

@@ -29,9 +29,9 @@ from engine.venues.platform_events import TRADE_EVENTS, MarketEvent, OrderEvent,
 from engine.venues.platform_kafka import Batch, EventThread, Poison
 from engine.venues.platform_rest import ReadError
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cancels import Cancels
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
-from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_truth import VenueTruth
 
 _log = structlog.get_logger()
@@ -53,11 +53,11 @@ class EventFeed:
     """The loop's side of the event bus. At most ``BATCHES_MAX`` batches wait."""
 
     def __init__(
-        self, context: GatewayContext, trades: TradeFeed, desk: OrderDesk, truth: VenueTruth
+        self, context: GatewayContext, trades: TradeFeed, cancels: Cancels, truth: VenueTruth
     ) -> None:
         self._context: Final = context
         self._trades: Final = trades
-        self._desk: Final = desk
+        self._cancels: Final = cancels
         self._truth: Final = truth
         self._batches: Final[deque[Batch]] = deque()
         self._arrived: Final = asyncio.Event()
@@ -134,7 +134,7 @@ class EventFeed:
         market = self._context.markets_by_id.get(event.market_id)
         order = market.orders.by_venue_id.get(event.order_id) if market is not None else None
         if market is not None and order is not None and event.status in _ENDED and not order.busy:
-            self._context.spawn(self._desk.missing_from_list(market, order))
+            self._context.spawn(self._cancels.missing_from_list(market, order))
 
     async def _read_statuses(self) -> None:
         while True:

@@ -11,14 +11,13 @@ Reads: nothing by itself; the gateway hands it intents.  Writes: live-order rows
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import structlog
 
 from engine import crash_points
 from engine._native import lib
-from engine.alerts import Alert, Severity
 from engine.events import Direction, LocalReject, Outcome
 from engine.risk.pretrade import Candidate
 from engine.risk.rate import TokenBucket
@@ -26,7 +25,6 @@ from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import (
     Answer,
     Answered,
-    Gate,
     NotSent,
     ReadError,
     Refused,
@@ -34,7 +32,6 @@ from engine.venues.platform_rest import (
     encoded,
 )
 from engine.venues.platform_wire import (
-    CancelledOrder,
     NewOrder,
     OrderState,
     OrderTrade,
@@ -44,30 +41,29 @@ from engine.venues.platform_wire import (
     VenueOrder,
 )
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cancels import INCONCLUSIVE, RESEND_DELAYS_S, RETRY_S, Cancels
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
+from engine.workers.gateway_last_hop import LastHop
 from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket
-from engine.workers.intent_journal import JournalError, Sent
 
 _log = structlog.get_logger()
 
 T = TypeVar("T")
 
-RESEND_DELAYS_S: Final = (0.2, 0.5, 1.0)
-_RETRY_S: Final = 1.0  # between attempts that must succeed in the end: cancels, look-ups
-_FILLS_WAIT_S: Final = 2.0
 _CLOCK_MARGIN_MS: Final = 5_000  # the venue's clock against ours, when a walk asks "older than the send?"
-_INCONCLUSIVE: Final = frozenset({venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED})
 
 
 class OrderDesk:
     """Places, replaces and cancels for all markets of the account."""
 
-    def __init__(self, context: GatewayContext, trades: TradeFeed) -> None:
+    def __init__(self, context: GatewayContext, trades: TradeFeed, cancels: Cancels) -> None:
         self._context: Final = context
         self._trades: Final = trades
+        self._cancels: Final = cancels
+        self._last_hop: Final = LastHop(context)
 
     # -- intents. Each returns at once: the row is taken, the request is in the socket if a connection was at
     # hand, and what comes of it is a task's.
@@ -78,7 +74,7 @@ class OrderDesk:
         if order is not None:
             bucket = self._context.order_tokens
             body = encoded(_new_order(market, order))
-            gate = self._gate(market, order, candidate, bucket)
+            gate = self._last_hop.first(market, order, candidate, bucket)
             answer = self._context.rest.begin_place(body, gate=gate)
             if isinstance(answer, NotSent):  # at once: the next order is checked against what there is
                 self._never_was(market, order, answer.code)
@@ -97,7 +93,7 @@ class OrderDesk:
         market.orders.set_state(old, lib.LIVE_CANCELLING, busy=True)
         self._context.counts.replaces += 1
         body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
-        gate = self._gate(market, order, candidate, market.replace_tokens)
+        gate = self._last_hop.first(market, order, candidate, market.replace_tokens)
         answer = self._context.rest.begin_replace(body, gate=gate)
         if isinstance(answer, NotSent):
             self._replace_not_sent(market, old, order, answer)
@@ -107,40 +103,7 @@ class OrderDesk:
     def cancel(self, market: GatewayMarket, intent: Intent) -> None:
         order = self._target(market, intent)
         if order is not None:
-            self._begin_cancel(market, order, intent=intent.number, worker_epoch=intent.worker_epoch)
-
-    def cancel_unasked(self, market: GatewayMarket, order: LiveOrder) -> None:
-        """Cancels an order that may not stay, unless a request about it is under way."""
-        if not order.busy and not order.gone():
-            self._begin_cancel(market, order, intent=0, worker_epoch=0)
-
-    def _begin_cancel(
-        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
-    ) -> None:
-        market.orders.set_state(order, lib.LIVE_CANCELLING, busy=True)
-        self._context.spawn(self._cancel(market, order, intent=intent, worker_epoch=worker_epoch))
-
-    def _cancel(
-        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
-    ) -> Coroutine[Any, Any, None]:
-        """Begins to cancel at once; what is returned cancels until the venue has said that it is gone."""
-        self._context.journal_cancel(
-            Sent(
-                at_ms=unix_ms(),
-                op="cancel",
-                market=market.market_id,
-                order=order.venue_order_id,
-                epoch=worker_epoch,
-                intent=intent,
-            )
-        )
-        return self._cancelled(
-            market, order, self._ask_to_cancel(order), intent=intent, worker_epoch=worker_epoch
-        )
-
-    def _ask_to_cancel(self, order: LiveOrder) -> Answer[CancelledOrder]:
-        self._context.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
-        return self._context.rest.begin_cancel(order.venue_order_id)
+            self._cancels.begin(market, order, intent=intent.number, worker_epoch=intent.worker_epoch)
 
     def _open(self, market: GatewayMarket, intent: Intent, candidate: Candidate) -> LiveOrder | None:
         order = market.orders.open(
@@ -178,76 +141,6 @@ class OrderDesk:
             live_slot=intent.live_slot,
         )
 
-    # -- the last hop
-
-    def _gate(
-        self, market: GatewayMarket, order: LiveOrder, candidate: Candidate, bucket: TokenBucket
-    ) -> Gate:
-        """The checks that run with nothing between them and the socket write."""
-
-        def check() -> LocalReject | None:
-            context = self._context
-            reason = context.controls.refusal(
-                market,
-                order,
-                candidate,
-                admitting=context.admitting and not context.reports_of(market).stuck,
-                bucket=bucket,
-                reserve=bucket is context.order_tokens,
-            )
-            if reason is None:
-                if crash_points.armed:
-                    crash_points.reach("gateway.after_risk")
-                reason = self._write_down(market, order)
-            if reason is None:
-                now_mono_ns = lib.mono_now_ns()
-                bucket.take(now_mono_ns)
-                market.order_tokens.take(now_mono_ns)
-                order.sent = True
-            else:
-                context.counts.refused += 1
-            return reason
-
-        return check
-
-    def _write_down(self, market: GatewayMarket, order: LiveOrder) -> LocalReject | None:
-        """I4: the intent is in the journal before its bytes go; what cannot be written is not sent."""
-        old = order.replaces
-        try:
-            self._context.journal.record(
-                Sent(
-                    at_ms=order.created_ms,
-                    op="place" if old is None else "replace",
-                    market=market.market_id,
-                    id=order.client_order_id,
-                    side=order.outcome.name,
-                    direction=order.direction.name,
-                    price=order.price_cents,
-                    quantity=order.quantity,
-                    order="" if old is None else old.venue_order_id,
-                    epoch=order.worker_epoch,
-                    intent=order.intent,
-                )
-            )
-        except JournalError as error:
-            _log.critical("journal_not_written", reason=str(error))
-            return LocalReject.JOURNAL
-        if crash_points.armed:
-            crash_points.reach("gateway.after_journal")
-        return None
-
-    def _resend_gate(self, market: GatewayMarket, order: LiveOrder, bucket: TokenBucket) -> Gate:
-        """A resend may bring an order to life that never arrived: not where it could not stay."""
-
-        def check() -> LocalReject | None:
-            if self._context.must_go(market, order.worker_epoch) or market.sweeping:
-                return LocalReject.KILLED
-            bucket.take(lib.mono_now_ns())
-            self._context.counts.resends += 1
-            return None
-
-        return check
-
     # -- place
 
     async def _placed(
@@ -263,7 +156,7 @@ class OrderDesk:
             case NotSent(code=code):
                 self._never_was(market, order, code)
             case Unknown(sent_mono_ns=sent_mono_ns):
-                gate = self._resend_gate(market, order, bucket)
+                gate = self._last_hop.again(market, order, bucket)
                 found = await self._find_out(
                     market, order, lambda: rest.place(body, gate=gate), lambda placed: placed.order, outcome
                 )
@@ -295,7 +188,7 @@ class OrderDesk:
             case Refused():
                 await self._replace_refused(market, old, order, outcome, bucket)
             case Unknown(sent_mono_ns=sent_mono_ns):
-                gate = self._resend_gate(market, order, bucket)
+                gate = self._last_hop.again(market, order, bucket)
                 found = await self._find_out(
                     market,
                     order,
@@ -309,13 +202,15 @@ class OrderDesk:
                 elif isinstance(found, Refused):
                     await self._replace_refused(market, old, order, found, bucket)
                 else:
-                    await self._settle(market, old, intent=order.intent, worker_epoch=order.worker_epoch)
+                    await self._cancels.settle(
+                        market, old, intent=order.intent, worker_epoch=order.worker_epoch
+                    )
                     self._never_was(market, order, LocalReject.NOT_READY)
 
     def _replace_not_sent(
         self, market: GatewayMarket, old: LiveOrder, order: LiveOrder, outcome: NotSent
     ) -> None:
-        self._still_live(market, old)
+        self._cancels.still_live(market, old)
         self._never_was(market, order, outcome.code)
 
     def _replaced(self, market: GatewayMarket, old: LiveOrder, order: LiveOrder) -> None:
@@ -339,7 +234,7 @@ class OrderDesk:
                 and data.old_order_status == "CANCELLED"
                 and data.remaining_quantity_cancelled is not None
             ):
-                await self._gone(
+                await self._cancels.gone(
                     market,
                     old,
                     remainder=data.remaining_quantity_cancelled,
@@ -348,73 +243,12 @@ class OrderDesk:
                 )
             case venue.REPLACE_PARTLY_FILLED:
                 # the venue does not say that it cancelled the remainder (D23): make sure
-                await self._cancel(market, old, intent=intent, worker_epoch=worker_epoch)
+                await self._cancels.cancel(market, old, intent=intent, worker_epoch=worker_epoch)
             case venue.REPLACE_UNKNOWN | venue.REPLACE_FILLED | venue.NOT_CANCELLABLE:
-                await self._settle(market, old, intent=intent, worker_epoch=worker_epoch)
+                await self._cancels.settle(market, old, intent=intent, worker_epoch=worker_epoch)
             case _:
-                self._still_live(market, old)
+                self._cancels.still_live(market, old)
         self._never_was(market, order, self._code(market, refused, bucket))
-
-    # -- cancel
-
-    async def _cancelled(
-        self,
-        market: GatewayMarket,
-        order: LiveOrder,
-        answer: Answer[CancelledOrder],
-        *,
-        intent: int,
-        worker_epoch: int,
-    ) -> None:
-        """Cancels until the venue has said that the order is gone; a cancel is never given up."""
-        attempt, told = 0, False
-        while True:
-            outcome = await answer
-            if crash_points.armed:
-                crash_points.reach("gateway.mid_cancel")
-            match outcome:
-                case Answered(data=cancelled, sent_mono_ns=sent_mono_ns):
-                    order.cancel_sent_mono_ns = sent_mono_ns
-                    told = await self._gone(
-                        market,
-                        order,
-                        remainder=cancelled.remaining_quantity_cancelled,
-                        intent=intent,
-                        worker_epoch=worker_epoch,
-                    )
-                    break
-                case Refused(code=venue.NOT_CANCELLABLE | venue.ORDER_UNKNOWN):
-                    at_venue = await self._look_up(order.venue_order_id)
-                    if at_venue is None or not at_venue.live:
-                        told = await self._ended(
-                            market, order, at_venue, intent=intent, worker_epoch=worker_epoch
-                        )
-                        break
-                case Refused(code=code) if code not in _INCONCLUSIVE:
-                    _log.critical(
-                        "cancel_refused", market=market.market_id, order=order.venue_order_id, code=code
-                    )
-                    self._still_live(market, order)
-                    self._answer_cancel(market, order, code, intent, worker_epoch)
-                    return
-                case _:
-                    self._context.counts.resends += 1
-            await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else _RETRY_S)
-            attempt += 1
-            if order.gone():
-                break
-            answer = self._ask_to_cancel(order)
-        if not told:
-            self._answer_cancel(market, order, venue.NOT_CANCELLABLE, intent, worker_epoch)
-
-    def _answer_cancel(
-        self, market: GatewayMarket, order: LiveOrder, code: int, intent: int, worker_epoch: int
-    ) -> None:
-        """The cancel itself did nothing: the order was filled first, or the venue will not."""
-        if intent:
-            self._context.reports_of(market).rejected(
-                market, code=code, intent=intent, worker_epoch=worker_epoch, live_slot=order.slot
-            )
 
     # -- what became of an order
 
@@ -442,9 +276,9 @@ class OrderDesk:
             return
         if at_venue.status == "CANCELLED":
             market.orders.set_state(order, lib.LIVE_CANCELLING, busy=True)
-            self._context.spawn(self._settle(market, order, intent=0, worker_epoch=0))
+            self._context.spawn(self._cancels.settle(market, order, intent=0, worker_epoch=0))
         elif at_venue.live and self._context.must_go(market, order.worker_epoch):
-            self.cancel_unasked(market, order)
+            self._cancels.cancel_unasked(market, order)
 
     def _never_was(self, market: GatewayMarket, order: LiveOrder, code: int) -> None:
         """The new order does not exist at the venue."""
@@ -455,84 +289,6 @@ class OrderDesk:
         self._context.journal.close_intent(order.client_order_id, order="", at_ms=unix_ms())
         if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
             reports.rejected(market, code=code, intent=order.intent, worker_epoch=order.worker_epoch)
-
-    def _still_live(self, market: GatewayMarket, order: LiveOrder) -> None:
-        """A request about a live order came to nothing; the order is what it was."""
-        if order.gone():
-            return
-        market.orders.set_state(order, lib.LIVE_ACTIVE, busy=False)
-        if self._context.must_go(market, order.worker_epoch):
-            self.cancel_unasked(market, order)
-
-    async def _gone(
-        self, market: GatewayMarket, order: LiveOrder, *, remainder: int, intent: int, worker_epoch: int
-    ) -> bool:
-        """The venue ended the order with ``remainder`` left: its fills first, then CANCELLED.
-
-        False: the fills left nothing, and FILLED was told instead.
-        """
-        try:
-            async with asyncio.timeout(_FILLS_WAIT_S):
-                while order.remaining > remainder and not order.gone():
-                    await self._trades.caught_up()
-        except TimeoutError:
-            _log.error("fills_missing", market=market.market_id, order=order.venue_order_id)
-        if order.gone():
-            return False
-        self._context.reports_of(market).cancelled(
-            market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch
-        )
-        market.orders.close(order)
-        return True
-
-    async def _settle(
-        self, market: GatewayMarket, order: LiveOrder, *, intent: int, worker_epoch: int
-    ) -> None:
-        """Asks the venue what an order is, until it says so, and follows."""
-        at_venue = await self._look_up(order.venue_order_id)
-        if at_venue is not None and at_venue.live:
-            self._still_live(market, order)
-        else:
-            await self._ended(market, order, at_venue, intent=intent, worker_epoch=worker_epoch)
-
-    async def _ended(
-        self,
-        market: GatewayMarket,
-        order: LiveOrder,
-        at_venue: VenueOrder | None,
-        *,
-        intent: int,
-        worker_epoch: int,
-    ) -> bool:
-        """The venue says that the order is not live: filled, cancelled, or (None) not known at all.
-
-        Whether CANCELLED was told.
-        """
-        if at_venue is None:
-            self._context.proc.alert(
-                Alert.GHOST_ORDER, Severity.CRITICAL, market=market.market_id, order=order.venue_order_id
-            )
-            market.reconcile_due = True
-            remainder = order.remaining
-        elif at_venue.status == "FILLED":
-            remainder = 0
-        else:
-            remainder = at_venue.remaining_quantity
-            if intent == 0 and not order.gone() and not self._context.must_go(market, order.worker_epoch):
-                _log.warning(
-                    "unexpected_cancel",  # the quoter alerts: it knows what it asked for
-                    market=market.market_id,
-                    order=order.venue_order_id,
-                    reason=at_venue.cancel_reason,
-                )
-        return await self._gone(market, order, remainder=remainder, intent=intent, worker_epoch=worker_epoch)
-
-    async def missing_from_list(self, market: GatewayMarket, order: LiveOrder) -> None:
-        """The venue's list of live orders lacks one that we count as live: find out why."""
-        if order.busy or order.gone():
-            return
-        market.orders.set_state(order, order.state, busy=True)
-        await self._settle(market, order, intent=0, worker_epoch=0)
 
     # -- finding out
 
@@ -557,7 +313,7 @@ class OrderDesk:
             outcome = await resend()
             if isinstance(outcome, Answered):
                 return order_of(outcome.data)
-            if isinstance(outcome, Refused) and outcome.code not in _INCONCLUSIVE:
+            if isinstance(outcome, Refused) and outcome.code not in INCONCLUSIVE:
                 return outcome
         return await self.walk_for(market.market_id, order.client_order_id, order.created_ms)
 
@@ -570,7 +326,7 @@ class OrderDesk:
             except ReadError as error:
                 _log.warning("order_walk_failed", market=market_id, reason=str(error))
                 cursor = ""
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(RETRY_S)
                 continue
             for found in page.items:
                 if found.client_order_id == client_order_id:
@@ -580,14 +336,6 @@ class OrderDesk:
             if not page.has_more or not page.next_cursor:
                 return None
             cursor = page.next_cursor
-
-    async def _look_up(self, order_id: str) -> VenueOrder | None:
-        while True:
-            try:
-                return await self._context.rest.order(order_id)
-            except ReadError as error:
-                _log.warning("order_look_up_failed", order=order_id, reason=str(error))
-                await asyncio.sleep(_RETRY_S)
 
     def _code(self, market: GatewayMarket, refused: Refused | None, bucket: TokenBucket) -> int:
         if refused is None:

@@ -22,12 +22,12 @@ from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import ScopeName
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cancels import RESEND_DELAYS_S, Cancels
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket
-from engine.workers.gateway_orders import RESEND_DELAYS_S, OrderDesk
 from engine.workers.intent_journal import Sent
 
 _log = structlog.get_logger()
@@ -43,10 +43,10 @@ _SCOPES: Final[dict[int, ScopeName]] = {
 class Sweeper:
     """Takes orders off the venue's books, whole markets at a time."""
 
-    def __init__(self, context: GatewayContext, trades: TradeFeed, desk: OrderDesk) -> None:
+    def __init__(self, context: GatewayContext, trades: TradeFeed, cancels: Cancels) -> None:
         self._context: Final = context
         self._trades: Final = trades
-        self._desk: Final = desk
+        self._cancels: Final = cancels
         self._locks: Final = {slot: asyncio.Lock() for slot in context.markets}
         self._pulls: Final[dict[int, asyncio.Task[None]]] = {}  # the newest pull of each market
         self._queued: Final[set[int]] = set()  # markets in which a quoter's batch cancel waits its turn
@@ -95,7 +95,7 @@ class Sweeper:
             await self._cancel_scope(market, "ALL", intent=0, worker_epoch=0)
             while market.orders:
                 for order in list(market.orders):
-                    self._desk.cancel_unasked(market, order)
+                    self._cancels.cancel_unasked(market, order)
                 market.moved.clear()
                 await market.moved.wait()
         market.sweeping = False

@@ -20,13 +20,13 @@ from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import MarketSummary, VenueOrder
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cancels import Cancels
 from engine.workers.gateway_cash import CashTruth
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_funds import PAID_OUT, MarketFunds
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
-from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
 from engine.workers.intent_journal import Sent
 
@@ -46,14 +46,14 @@ class VenueTruth:
         self,
         context: GatewayContext,
         trades: TradeFeed,
-        desk: OrderDesk,
+        cancels: Cancels,
         sweeper: Sweeper,
         funds: MarketFunds,
         cash: CashTruth,
     ) -> None:
         self._context: Final = context
         self._trades: Final = trades
-        self._desk: Final = desk
+        self._cancels: Final = cancels
         self._sweeper: Final = sweeper
         self._funds: Final = funds
         self._cash: Final = cash
@@ -190,7 +190,7 @@ class VenueTruth:
         for order in list(market.orders):
             settled = order.state == lib.LIVE_ACTIVE and not order.busy
             if settled and order.acked_mono_ns < read_mono_ns and order.venue_order_id not in ids:
-                self._context.spawn(self._desk.missing_from_list(market, order))
+                self._context.spawn(self._cancels.missing_from_list(market, order))
 
     async def _cancel_stray(self, at_venue: VenueOrder) -> None:
         self._context.journal_cancel(
