@@ -72,6 +72,10 @@ class MarketState:
         if allows(LIFECYCLE, self.lifecycle, LifecycleEvent.KILL):
             self.enter(LifecycleEvent.KILL)
 
+    def abandon(self) -> None:
+        """Its process ends in order: STOPPED for whoever reads the row, whatever it was."""
+        self.lifecycle = Lifecycle.STOPPED
+
     def start_failed(self, code: int, reason: str) -> None:
         """§8: a step of the start failed; an operator's START tries again. ``code``: the venue's or ours."""
         if self.lifecycle != Lifecycle.STARTING:

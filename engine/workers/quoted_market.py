@@ -203,10 +203,6 @@ class QuotedMarket:
     def lifecycle(self) -> Lifecycle:
         return self.state.lifecycle
 
-    @lifecycle.setter
-    def lifecycle(self, lifecycle: Lifecycle) -> None:
-        self.state.lifecycle = lifecycle
-
     def on_execution(self, record: Any, clock: Clock) -> None:
         """Applies one ``execution_record_t`` of this market."""
         self._look_due = True
@@ -417,6 +413,11 @@ class QuotedMarket:
         """The gateway takes no intents any more: EMERGENCY; the kill word makes whoever comes next cancel."""
         self.state.kill(KillCause.GATEWAY_STUCK)
         self._alert(Alert.RING_FULL, Severity.CRITICAL, market=self.config.id, reason=reason)
+
+    def end(self, clock: Clock, cursor: Any) -> None:
+        """The last row of this process."""
+        self.state.abandon()
+        self.publish(clock, cursor)
 
     def publish(self, clock: Clock, cursor: Any) -> None:
         """Writes the state row: what Redis, status and the live view show of this market."""

@@ -24,7 +24,6 @@ from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
 from engine.config.sections import Wait
-from engine.events import Lifecycle
 from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
 from engine.workers import process
@@ -285,8 +284,7 @@ class Quoter:
         """The last rows of this process."""
         clock = clocks.now()
         for market in self.markets.values():
-            market.lifecycle = Lifecycle.STOPPED
-            market.publish(clock, self._cursor)
+            market.end(clock, self._cursor)
 
     def wait(self, clock: Clock, seen: int) -> None:
         """Idle strategy of the configuration, bounded by the next timer and the heartbeat."""

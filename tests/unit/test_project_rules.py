@@ -117,6 +117,26 @@ def test_imports_point_one_way(package: str, forbidden: tuple[str, ...]) -> None
     assert offences(package, forbidden) == []
 
 
+def test_the_parts_of_a_market_know_only_those_above_them() -> None:
+    """The table of ``docs/architecture.md`` is their order; the times of a pass are everybody's."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    section = text.partition("## One market in its quoter\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    rank = {
+        f"engine.workers.{name}": number
+        for number, row in enumerate(rows)
+        for name in re.findall(r"`(\w+)\.py`", row)
+    }
+    assert len(rank) >= 20
+    rank["engine.workers.clock"] = -1
+    seen = {
+        (found.importer, found.imported)
+        for found in engine_imports()
+        if found.importer in rank and re.fullmatch(r"engine\.workers\.\w+", found.imported)
+    }
+    assert sorted(pair for pair in seen if rank.get(pair[1], len(rows)) > rank[pair[0]]) == []
+
+
 @pytest.mark.parametrize("package", ["engine.quoting", "engine.risk"])
 def test_decisions_touch_no_clock_and_no_outside(package: str) -> None:
     outside = (
