@@ -29,6 +29,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Final
 
@@ -201,8 +202,9 @@ def others_yield(stage: Stage) -> None:
             continue
         process = psutil.Process(child.process.pid)
         for member in (process, *process.children(recursive=True)):
-            for thread in member.threads():
-                os.setpriority(os.PRIO_PROCESS, thread.id, OTHERS_NICE)
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):  # a backend or thread that has ended
+                for thread in member.threads():
+                    os.setpriority(os.PRIO_PROCESS, thread.id, OTHERS_NICE)
 
 
 async def _watch(seconds: float) -> list[Matcher]:
