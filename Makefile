@@ -16,6 +16,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VENV := .venv
 VENV_PYTHON := $(VENV)/bin/python
 PYTHON_CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11)
+# Most tests wait for processes more than they compute; a file's tests share what they start, in their order.
+# Their directories have short names, because sockets are in them.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 # Rivals are for `make perf` alone: an environment of their own, with the engine's libraries as pinned.
 PERF_VENV := build/perf-venv
 KAFKA_DIR := build/kafka
@@ -50,8 +53,11 @@ demo: venv ## run exchange, traders and engine: SECONDS= REPORT= MARKETS= FEED= 
 	    $(if $(FEED),--feed '$(FEED)') $(if $(FROM),--from '$(FROM)') $(if $(SPEED),--speed '$(SPEED)') \
 	    $(if $(SEED),--seed '$(SEED)') $(if $(REPORT),--report '$(REPORT)')
 
-test: venv ## run every test that is quick (ARGS= goes to pytest)
-	@exec $(VENV_PYTHON) -m pytest $(ARGS)
+test: venv ## run every test that is quick, files side by side (ARGS= goes to pytest, one after another then)
+	@$(if $(ARGS),exec $(VENV_PYTHON) -m pytest $(ARGS),
+	folder=$$(mktemp -d -t cq.XXXXXX)
+	trap 'rm -rf "$$folder"' EXIT
+	$(VENV_PYTHON) -m pytest $(SIDE_BY_SIDE) --basetemp "$$folder")
 
 lint: venv ## ruff, strict mypy, and each native/*.c alone under gcc and clang with every warning an error
 	@status=0

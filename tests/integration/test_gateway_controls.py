@@ -101,7 +101,13 @@ def test_no_order_takes_a_foreign_one_but_the_reducing_side_in_one_side(
     quoter.live(YES, BUY, 51, 1)
 
 
-def test_the_same_order_again_before_an_answer_is_a_duplicate(quoter: Quoter) -> None:
+def test_the_same_order_again_before_an_answer_is_a_duplicate(quoter: Quoter, exchange: Exchange) -> None:
+    slow = {
+        "name": "slow",
+        "match": {"methods": ["POST"], "path": "/api/v1/orders"},
+        "action": {"type": "delay", "moment": "after", "by": {"kind": "fixed", "ms": 300}},
+    }
+    exchange.operator().put("admin/faults", {"seed": 1, "rules": [slow]})
     intents = [quoter.place(YES, SELL, 63, 7) for _ in range(2)]
     answers = [quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=each) for each in intents]
     assert [answer["code"] for answer in answers] == [0, LocalReject.DUPLICATE]
