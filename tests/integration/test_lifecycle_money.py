@@ -141,7 +141,7 @@ def test_a_mint_that_fails_leaves_the_market_unfunded_until_it_is_started_again(
 
 
 def test_one_market_that_cannot_start_leaves_the_other_alone(tmp_path: Path) -> None:
-    """Row 16: 6009 for one market is no matter of the other's."""
+    """Row 16: a start that is refused for one market is no matter of the other's."""
     exchange = Exchange(tmp_path, faults=True)
     rig = GatewayRig(tmp_path, exchange.url, markets=(MARKET, OTHER_MARKET))
     try:
