@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from engine.events import Direction, Outcome, Side
 from engine.quoting.funding import DesiredOrder, book_price_cents, book_side
-from engine.quoting.inventory import Stock, buy_freeze_cents
+from engine.quoting.inventory import Frozen, Stock, buy_freeze_cents, frozen_by
 from engine.quoting.transitions import OrderState
 
 
@@ -45,6 +45,33 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         self.side = book_side(self.outcome, self.direction)
         self.book_price_cents = book_price_cents(self.outcome, self.price_cents)
+
+
+def successor(old: LiveOrder, live: Iterable[LiveOrder]) -> LiveOrder | None:
+    """The order that a replace under way puts in the place of ``old``; None when there is none.
+
+    The venue moves the collateral of the one to the other in a single act, so the two hold it in turn: what
+    both need is held once. Not when the outcome is unknown: then either may be live (§6.3), and None comes
+    back.
+    """
+    if not (old.leaving and old.replaced) or old.unknown:
+        return None
+    return next((order for order in live if order.busy and order.intent == old.leaving_intent), None)
+
+
+def held_by(live: Sequence[LiveOrder], taker_fee_bps: int) -> Frozen:
+    """Σ over live orders of the shares and cents they hold; of a replace under way the larger counts."""
+    held = frozen_by(live, taker_fee_bps)
+    for old in live:
+        new = successor(old, live)
+        if new is not None:
+            one, other = frozen_by((old,), taker_fee_bps), frozen_by((new,), taker_fee_bps)
+            held = Frozen(
+                yes_volume=held.yes_volume - min(one.yes_volume, other.yes_volume),
+                no_volume=held.no_volume - min(one.no_volume, other.no_volume),
+                cash_cents=held.cash_cents - min(one.cash_cents, other.cash_cents),
+            )
+    return held
 
 
 class Place(Struct, frozen=True, kw_only=True):

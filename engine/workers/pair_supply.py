@@ -11,7 +11,7 @@ import structlog
 
 from engine.alerts import Alert, Alerts, Severity
 from engine.quoting import supply
-from engine.quoting.inventory import frozen_by
+from engine.quoting.orders import held_by
 from engine.quoting.supply import Merge, Mint, SupplyView
 from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
@@ -53,7 +53,7 @@ class PairSupply:
     def plan(self, clock: Clock, *, market_active: bool) -> None:
         """Sends what §9 asks for, if anything: at most once a minute."""
         held, orders = self._holdings, self._orders.live
-        frozen = frozen_by(orders, self._terms.taker_fee_bps)
+        frozen = held_by(orders, self._terms.taker_fee_bps)
         last_ms = self._counters.last_supply_ms
         plan = supply.plan(
             SupplyView(

@@ -11,8 +11,8 @@ from typing import Any
 from engine._native import ffi, lib
 from engine.arena import check
 from engine.events import DefenseLevel, Gate, Lifecycle, MarketStatus, Side
-from engine.quoting.inventory import Stock, frozen_by
-from engine.quoting.orders import LiveOrder
+from engine.quoting.inventory import Stock
+from engine.quoting.orders import LiveOrder, held_by
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 
@@ -120,7 +120,7 @@ class StateRow:
 
     def _fill_stock(self, stock: Stock, live: Sequence[LiveOrder], taker_fee_bps: int) -> None:
         state = self.counters
-        frozen = frozen_by(live, taker_fee_bps)
+        frozen = held_by(live, taker_fee_bps)
         state.yes_volume = stock.yes_volume
         state.no_volume = stock.no_volume
         state.yes_available = stock.yes_volume - frozen.yes_volume

@@ -6,12 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.events import Direction, OrderKind, Outcome, Side
+from engine.quoting.funding import book_price_cents, book_side
 from engine.quoting.inventory import buy_freeze_cents
-from tests.unit.test_quoter import Venue, market
+from engine.quoting.orders import LiveOrder
+from tests.unit.test_quoter import SECOND, Venue, market
 
 phases = {
     "levels": st.integers(2, 5),
@@ -33,6 +35,70 @@ configurations = st.fixed_dictionaries(
 )
 
 
+# own orders rest at the only foreign level, and hold more than half of what is held
+SCARCE = {
+    "initial_price_cents": 12,
+    "base_spread_cents": 1,
+    "exploration": {"levels": 2, "gradient_type": "LINEAR", "min_volume": 200},
+    "stabilization": {"levels": 2, "gradient_type": "LINEAR", "qty_decay": 0.3},
+    "qty_per_level": 900,
+    "min_asset_floor_cents": 0,
+}
+SELLS_ONLY = {
+    **SCARCE,
+    "funding_mode": "INVENTORY_FIRST",
+    "buy_share": 0.0,
+    "allow_buy": False,
+    "position_limit": 1,
+}
+BUYS_ONLY = {**SCARCE, "funding_mode": "SPLIT", "buy_share": 1.0, "allow_buy": True, "position_limit": 2_000}
+
+
+class BookVenue(Venue):
+    """A venue whose book shows our orders among the others', from before it answers for them."""
+
+    def __init__(self, run_dir: Path, **quote: Any) -> None:
+        super().__init__(run_dir, **quote)
+        self._shown: dict[tuple[Side, int], int] = {}
+        self._resting: dict[int, tuple[Side, int, int]] = {}  # live slot -> side, price, shares
+
+    def snapshot(self, bids: dict[int, int], asks: dict[int, int]) -> None:
+        super().snapshot(bids, asks)
+        self._shown = {(Side.BID, price): size for price, size in bids.items()}
+        self._shown |= {(Side.ASK, price): size for price, size in asks.items()}
+
+    def acknowledge(self, intents: list[Any], first_slot: int = 0) -> None:
+        for slot, intent in enumerate(intents, first_slot):
+            if intent.kind in (OrderKind.REPLACE, OrderKind.CANCEL):
+                side, price, shares = self._resting.pop(intent.live_slot)
+                self._show(side, price, -shares)
+            if intent.kind in (OrderKind.REPLACE, OrderKind.PLACE):
+                outcome, direction = Outcome(intent.outcome), Direction(intent.direction)
+                side, price = book_side(outcome, direction), book_price_cents(outcome, intent.price_cents)
+                self._resting[slot] = side, price, intent.quantity
+                self._show(side, price, intent.quantity)
+        super().acknowledge(intents, first_slot)
+
+    def _show(self, side: Side, price: int, change: int) -> None:
+        size = self._shown[side, price] = self._shown.get((side, price), 0) + change
+        self.level(side, price, size)
+
+
+def freeze_cents(order: LiveOrder) -> int:
+    return buy_freeze_cents(order.price_cents, order.remaining, 20)
+
+
+def held(live: list[LiveOrder], outcomes: set[Outcome], direction: Direction, *, cents: bool = False) -> int:
+    """Shares, or cents, of these orders; of the two orders of a replace under way the larger counts."""
+    sizes: dict[int, int] = {}
+    for order in live:
+        if order.outcome in outcomes and order.direction == direction:
+            request = order.leaving_intent or order.intent
+            size = freeze_cents(order) if cents else order.remaining
+            sizes[request] = max(sizes.get(request, 0), size)
+    return sum(sizes.values())
+
+
 def check_live(venue: Venue, position_limit: int) -> None:
     """What may be live at one moment (§3.6, §3.7, E1, E2)."""
     owner = market(venue)
@@ -41,17 +107,16 @@ def check_live(venue: Venue, position_limit: int) -> None:
     assert not bids or not asks or max(bids) < min(asks), "own orders cross"
     assert all(5 <= price <= 95 for price in bids + asks)
     for outcome, volume in ((Outcome.YES, owner.stock.yes_volume), (Outcome.NO, owner.stock.no_volume)):
-        of_it = [order for order in owner.live if order.outcome == outcome]
-        assert sum(o.remaining for o in of_it if o.direction == Direction.SELL) <= volume
-        bought = sum(o.remaining for o in of_it if o.direction == Direction.BUY)
+        assert held(owner.live, {outcome}, Direction.SELL) <= volume
+        bought = held(owner.live, {outcome}, Direction.BUY)
         assert bought == 0 or bought + volume <= position_limit
-    frozen = sum(
-        buy_freeze_cents(o.price_cents, o.remaining, 20) for o in owner.live if o.direction == Direction.BUY
-    )
-    assert frozen <= owner.stock.cash_cents
+    assert held(owner.live, set(Outcome), Direction.BUY, cents=True) <= owner.stock.cash_cents
 
 
 @settings(max_examples=40, deadline=None)
+@example(quote=SELLS_ONLY, yes=200, no=157, cash=0, spread=5).via("sells of 400 under way, 200 held")
+@example(quote=BUYS_ONLY, yes=157, no=198, cash=84_162, spread=5).via("84464 cents under way, 84162 held")
+@example(quote=BUYS_ONLY, yes=24, no=35, cash=83_877, spread=4).via("own orders taken for foreign depth")
 @given(
     quote=configurations,
     yes=st.integers(0, 3_000),
@@ -64,7 +129,7 @@ def test_it_settles_and_is_silent_for_a_hundred_cycles(
 ) -> None:
     middle = quote["initial_price_cents"]
     with tempfile.TemporaryDirectory() as directory:
-        venue = Venue(Path(directory), **quote)
+        venue = BookVenue(Path(directory), **quote)
     venue.run()
     venue.snapshot({middle - spread: 300}, {middle + spread: 300})
     venue.sync(yes=yes, no=no, cash=cash)
@@ -79,4 +144,6 @@ def test_it_settles_and_is_silent_for_a_hundred_cycles(
             venue.acknowledge([intent], first_slot=next(free))
     silent = [venue.run(1.0) for _ in range(100)]
     assert not any(silent)
+    due_ns = market(venue).next_timer_ns() - venue.mono_ns
+    assert due_ns == SECOND, "nothing of the ladder waits: the next look is the next cycle's"
     check_live(venue, quote["position_limit"])

@@ -450,6 +450,28 @@ def test_row29_steady_state_sends_nothing_for_100_cycles_in_either_phase(tmp_pat
             assert venue.run(1.0) == []
 
 
+def test_row29_a_replace_under_way_is_no_oversale(tmp_path: Path) -> None:
+    """Its two orders hold the same shares in turn: nothing is asked of the venue, and quoting goes on."""
+    # one order a side, of all that is held
+    quote: dict[str, Any] = {"qty_per_level": 900, "allow_buy": False, "auto_reinvest_enabled": False}
+    venue = started(tmp_path, yes=200, no=200, **quote)
+    reload(venue, 2, base_spread_cents=4, **quote)
+    replaced = venue.run(1.0)
+    assert {intent.kind for intent in replaced} == {OrderKind.REPLACE}
+    assert [o.remaining for o in market(venue).live if o.outcome == Outcome.YES] == [200, 200]
+    assert (row(venue).yes_available, row(venue).no_available) == (0, 0)
+    for _ in range(3):
+        assert venue.run(1.0) == []
+        assert market(venue).synced
+        assert not market(venue).gates
+    for intent in replaced:  # of an unknown outcome either order may be live: both count (§6.3)
+        venue.answer(ExecutionKind.UNKNOWN, intent=intent.intent)
+    venue.run(1.0)
+    venue.run(1.0)
+    assert (row(venue).yes_available, row(venue).no_available) == (-200, -200)
+    assert market(venue).gates & Gate.INVENTORY
+
+
 def test_spare_cash_is_minted_into_pairs_once_a_minute(tmp_path: Path) -> None:
     """EX-24 live: 1900 pairs of 480 / 450, and nothing more."""
     venue = Venue(tmp_path)
