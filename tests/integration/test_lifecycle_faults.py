@@ -208,19 +208,28 @@ def test_a_market_without_a_book_is_started_once_it_has_one(engine: LiveEngine, 
 
 def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine, exchange: Exchange) -> None:
     """Rows 28, 20 and 8 on one market: its fills, its profit and its replaces are its own."""
+
+    def tracked_asks() -> dict[int, int]:
+        """Our asks of one moment, once the engine's ids and shares are the exchange's."""
+        shown = asks(exchange, MARKET)
+        return shown if tracks_what_is_live(engine, exchange, MARKET) else {}
+
     engine.await_quotes(MARKET)
-    until(lambda: tracks_what_is_live(engine, exchange, MARKET), "ids and shares are the exchange's")
-    levels, other, found = len(asks(exchange, MARKET)), told(engine, OTHER_MARKET), drifts(engine)
+    ladder = until(tracked_asks, "a tracked ladder", deadline_s=DEADLINE_S)
+    other, found = told(engine, OTHER_MARKET), drifts(engine)
     trader, counterpart = exchange.trader(), exchange.trader()
-    best, shares = min(asks(exchange, MARKET).items())
-    trader.buy(MARKET, "YES", best, shares)
-    until(
-        lambda: len(asks(exchange, MARKET)) == levels and tracks_what_is_live(engine, exchange, MARKET),
-        "as many levels as before",
-        deadline_s=DEADLINE_S,
-    )
+    best, shares = min(ladder.items())
     fills = told(engine, MARKET).fills
-    trader.buy(MARKET, "YES", min(asks(exchange, MARKET)), 1)
+    trader.buy(MARKET, "YES", best, shares)
+    until(lambda: told(engine, MARKET).fills > fills, "the level is filled", deadline_s=DEADLINE_S)
+
+    def renewed() -> dict[int, int]:
+        shown = tracked_asks()
+        return shown if len(shown) == len(ladder) else {}
+
+    ladder = until(renewed, "as many levels as before", deadline_s=DEADLINE_S)
+    fills = told(engine, MARKET).fills
+    trader.buy(MARKET, "YES", min(ladder), 1)
     until(
         lambda: told(engine, MARKET).fills == fills + 1 and tracks_what_is_live(engine, exchange, MARKET),
         "a part of an order is filled, and what is left of it is the exchange's",
