@@ -7,6 +7,7 @@ cancels, then touch levels, then deeper ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -88,6 +89,7 @@ class Cancel(Struct, frozen=True, kw_only=True):
 
 
 Action = Place | Replace | Cancel
+Order = TypeVar("Order", DesiredOrder, LiveOrder)
 
 
 class _Collateral:
@@ -146,10 +148,12 @@ def crosses(desired: DesiredOrder, others: Iterable[LiveOrder]) -> bool:
 
 def _match(
     desired: Sequence[DesiredOrder], live: Sequence[LiveOrder], *, now_ms: int, max_age_ms: int
-) -> tuple[list[DesiredOrder], list[LiveOrder]]:
-    """(orders missing, orders surplus) of one side.
+) -> tuple[list[DesiredOrder], list[LiveOrder], bool]:
+    """(orders missing, orders surplus, whether a level has to wait) of one side.
 
-    A busy order on its way in satisfies its level but is never surplus: nothing can be asked of it yet.
+    A busy order on its way in satisfies its level but is never surplus: nothing can be asked of it yet. One
+    of unknown outcome that satisfies no level any more blocks the level nearest to it until the venue has
+    said what it is (§6.3): otherwise that level might be shown twice.
     """
     candidates = [order for order in live if not order.leaving]
     missing: list[DesiredOrder] = []
@@ -161,7 +165,14 @@ def _match(
             missing.append(order)
         else:
             candidates.remove(kept)
-    return missing, [order for order in candidates if not order.busy]
+    unknown = [order for order in candidates if order.unknown][: len(missing)]
+    for unclear in unknown:
+        missing.remove(_nearest(unclear.book_price_cents, missing))
+    return missing, [order for order in candidates if not order.busy], bool(unknown)
+
+
+def _nearest(book_price_cents: int, orders: Sequence[Order]) -> Order:
+    return min(orders, key=lambda order: abs(order.book_price_cents - book_price_cents))
 
 
 def _pair(
@@ -178,7 +189,7 @@ def _pair(
         if not replaceable:
             others.append(Place(desired=desired))
             continue
-        nearest = min(replaceable, key=lambda order: abs(order.book_price_cents - desired.book_price_cents))
+        nearest = _nearest(desired.book_price_cents, replaceable)
         replaceable.remove(nearest)
         others.append(Replace(live=nearest, desired=desired))
     cancels.extend(Cancel(live=order) for order in replaceable)
@@ -197,24 +208,25 @@ def diff(
     """(actions that turn ``live`` into ``desired``, most urgent first; whether anything had to wait).
 
     Left for a later round: an order that would cross an own order of the other side, live or under way;
-    an order whose shares or cash are still held by one that is leaving.
+    an order whose shares or cash are still held by one that is leaving; a level that an order of unknown
+    outcome blocks.
     """
     actions: list[Action] = []
     others: list[Place | Replace] = []
+    waiting = False
     for side in (Side.ASK, Side.BID):
-        cancels, wanted = _pair(
-            *_match(
-                [order for order in desired if order.side == side],
-                [order for order in live if order.side == side],
-                now_ms=now_ms,
-                max_age_ms=max_age_ms,
-            )
+        missing, surplus, blocked = _match(
+            [order for order in desired if order.side == side],
+            [order for order in live if order.side == side],
+            now_ms=now_ms,
+            max_age_ms=max_age_ms,
         )
+        waiting |= blocked
+        cancels, wanted = _pair(missing, surplus)
         actions.extend(cancels)
         others.extend(wanted)
     others.sort(key=lambda action: action.desired.level)
     collateral = _Collateral(stock, live, taker_fee_bps)
-    waiting = False
     for action in others:
         if crosses(action.desired, live) or not collateral.take(action):
             waiting = True

@@ -114,6 +114,7 @@ def live_orders(draw: st.DrawFn) -> list[LiveOrder]:
     for index in range(draw(st.integers(0, 12))):
         quantity = draw(st.integers(1, 300))
         busy = draw(st.booleans())
+        leaving = busy and draw(st.booleans())
         orders.append(
             LiveOrder(
                 outcome=draw(st.sampled_from(Outcome)),
@@ -124,7 +125,8 @@ def live_orders(draw: st.DrawFn) -> list[LiveOrder]:
                 created_ms=draw(st.sampled_from([0, 1_000_000])),
                 live_slot=index,
                 busy=busy,
-                leaving=busy and draw(st.booleans()),
+                leaving=leaving,
+                unknown=busy and draw(st.booleans()),
             )
         )
     return orders
@@ -150,12 +152,36 @@ def test_diff_touches_no_busy_order_and_keeps_within_collateral(
         held = sum(o.remaining for o in staying if o.outcome == outcome and o.direction == Direction.SELL)
         wanted = _sum(new, outcome, Direction.SELL)
         assert wanted == 0 or held + wanted <= volume
+    for side in Side:  # an order of unknown outcome blocks a level (market-making §6.3)
+        unknown = sum(order.unknown and not order.leaving and order.side == side for order in live)
+        levels = sum(order.side == side for order in desired)
+        assert sum(order.side == side for order in new) <= max(0, levels - unknown)
     for order in new:
         for other in live:
             if order.side == Side.BID and other.side == Side.ASK:
                 assert order.book_price_cents < other.book_price_cents
             if order.side == Side.ASK and other.side == Side.BID:
                 assert order.book_price_cents > other.book_price_cents
+
+
+def test_an_order_of_unknown_outcome_blocks_the_level_nearest_to_it() -> None:
+    """§6.3: the target has moved by a tick, and whether the order is there nobody knows yet."""
+    stock = Stock(yes_volume=1_000)
+    asks = [Level(price_cents=53, quantity=100), Level(price_cents=56, quantity=70)]
+    desired = fund(bids=[], asks=asks, stock=stock, rules=RULES)
+    live = LiveOrder(
+        outcome=Outcome.YES,
+        direction=Direction.SELL,
+        price_cents=52,
+        quantity=100,
+        remaining=100,
+        created_ms=0,
+        busy=True,
+        unknown=True,
+    )
+    actions, waiting = diff(desired, [live], stock=stock, taker_fee_bps=20, now_ms=0, max_age_ms=300_000)
+    assert [action.desired.price_cents for action in actions if isinstance(action, Place)] == [56]
+    assert waiting
 
 
 @given(ladder=ladders(), stock=stocks)
