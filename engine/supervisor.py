@@ -78,6 +78,9 @@ _FIXED_ROWS: Final = {
     CONTROL: lib.PROCESS_CONTROL,
     RECORDER: lib.PROCESS_RECORDER,
 }
+#: No quote waits for these: on a machine of few cores their start would only hold up the others'.
+_LATE_KINDS: Final = (CONTROL, RECORDER)
+_LATE_NS_MAX: Final = 3 * _NS_PER_S
 #: The others never hear the venue's password: they have no session of their own.
 _KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)
 
@@ -189,6 +192,8 @@ class Supervisor:
         self._last_pass_mono_ns = 0
         self._all_running_logged = False
         self._stop_stage: int | None = None
+        self._started_mono_ns = time.monotonic_ns()
+        self._quoters_have_run = False
         self._stage_deadline_mono_ns = 0
         self._unclean: list[str] = []
         self._refusal = ""  # the line of a process that refused the configuration
@@ -308,7 +313,7 @@ class Supervisor:
                 work_count += self._reap(child, now_mono_ns) or self._watch(child, watched_ns)
             elif (
                 child.state is ChildState.WAITING
-                and self._may_start(child)
+                and self._may_start(child, now_mono_ns)
                 and now_mono_ns >= child.start_at_mono_ns
             ):
                 self._start(child, now_mono_ns)
@@ -395,11 +400,20 @@ class Supervisor:
                 kill_causes=",".join(facts.kill_causes),
             )
 
-    def _may_start(self, child: Child) -> bool:
+    def _may_start(self, child: Child, now_mono_ns: int) -> bool:
         """During an orderly stop only the gateway is worth starting: it alone can sweep what is left."""
         if self._stop_stage is None:
-            return True
+            return child.kind not in _LATE_KINDS or self._may_start_late(now_mono_ns)
         return child.kind == GATEWAY and self._stop_stage <= STOP_ORDER.index(GATEWAY)
+
+    def _may_start_late(self, now_mono_ns: int) -> bool:
+        """Every quoter has run once, or all had time enough."""
+        if not self._quoters_have_run:
+            rows = [self.arena.process(child.row_index) for child in self._by_kind[QUOTER] if child.row_index]
+            self._quoters_have_run = now_mono_ns >= self._started_mono_ns + _LATE_NS_MAX or all(
+                lib.cell_load(cell(row, "state")) == lib.PROCESS_RUNNING for row in rows
+            )
+        return self._quoters_have_run
 
     def _command_line(self, child: Child) -> list[str]:
         if child.kind == VALKEY:

@@ -3,14 +3,16 @@
 It watches the supervisor and the gateway through pidfds and heartbeats, with a venue session of its own
 that may only cancel. When one of the two goes, or falls silent for longer than
 ``engine.heartbeat_timeout_ms`` (it is then killed: a process that comes back after that must find nothing
-to send with), the guard batch-cancels every market and asks the venue for live orders until there are none,
-and for a while after: a request that was on its way when its sender died may still arrive. After a
+to send with), the guard batch-cancels every market and asks the venue for live orders until there are none.
+Where the dead gateway's journal says that an order was under way, or where it may not have ended, the guard
+goes on for as long as a request may take: what was on its way when its sender died may still arrive. After a
 gateway's death it stops as soon as a new gateway runs, which sweeps by itself before it admits anything.
 After the supervisor's death (the kernel has killed the other processes, ``PR_SET_PDEATHSIG``) it ends with
 its sweep. It inherits the run directory's lock and never lets go of it, so a new supervisor in the same
 directory waits for exactly that.
 
-Reads: process rows, market descriptors. Writes: kill words (raises KILL_GUARD), its own process row.
+Reads: process rows, market descriptors, the intent journal. Writes: kill words (raises KILL_GUARD), its own
+process row.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from engine.venues.platform_rest import Answered, PlatformRest, ReadError
 from engine.venues.platform_session import PlatformSession, SessionError
 from engine.workers import process
 from engine.workers.hardening import harden
+from engine.workers.intent_journal import JournalError, orders_under_way
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -54,6 +57,7 @@ class Watched:
     def __init__(self, name: str, row: Any, *, limit_ns: int, on_gone: Callable[[str], None]) -> None:
         self.name: Final = name
         self.pid = 0
+        self.has_ended = False  # seen to be gone, not only told to go
         self._row: Final = row
         self._limit_ns: Final = limit_ns
         self._on_gone: Final = on_gone
@@ -68,11 +72,13 @@ class Watched:
     def follow(self, pid: int) -> None:
         """Watches this pid from now on; a pid that is gone already is a death."""
         self.pid = pid
+        self.has_ended = False
         self._silent_ns = 0
         self._heartbeat = 0
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
+            self.has_ended = True
             self._on_gone("died")
             return
         asyncio.get_running_loop().add_reader(self._pidfd, self._died)
@@ -103,6 +109,7 @@ class Watched:
             self._lost("stalled")
 
     def _died(self) -> None:
+        self.has_ended = True
         self._lost("died")
 
     def _lost(self, how: str) -> None:
@@ -222,13 +229,16 @@ class Guard:
     # ---- the sweep ----
 
     async def _take_all_off(self, cause: str) -> bool:
-        """Cancels everything until the venue has listed nothing for ``_linger_s``. False: patience ended."""
+        """Cancels everything until the venue lists nothing and nothing can follow. False: patience ended."""
         began = time.monotonic()
         empty_since: float | None = None
         delay_s = _LOOK_S
         patience_s = self._proc.config.engine.guard_patience_ms / 1_000
         cancelled = 0
+        answered: bool | None = None  # once the gateway has ended, its journal has
         while not self._relieved():
+            if answered is None and self._gateway.has_ended:
+                answered = self._all_answered()  # before the look: what was answered is listed by it
             try:
                 if empty_since is None:
                     cancelled += await self._cancel_everything()
@@ -241,7 +251,7 @@ class Guard:
                 if empty_since is None:
                     empty_since = now
                     _log.info("nothing_live", cause=cause, after_ms=round(1_000 * (now - began), 1))
-                if self._in_order() or now - empty_since >= self._linger_s:
+                if answered or self._in_order() or now - empty_since >= self._linger_s:
                     break
             else:
                 empty_since = None
@@ -256,6 +266,15 @@ class Guard:
     def _in_order(self) -> bool:
         """An orderly stop: the gateway has confirmed the same before it ended, and sent nothing since."""
         return not self._orphaned and bool(lib.cell_load(self._proc.arena.kill_global()) & lib.KILL_STOPPING)
+
+    def _all_answered(self) -> bool:
+        """Whether no order of the gateway, which has ended, can still arrive: every one that it wrote down
+        before the send (I4) has had its answer."""
+        try:
+            return not orders_under_way(self._proc.run_dir)
+        except (JournalError, OSError) as error:
+            _log.warning("journal_not_read", reason=str(error))
+            return False
 
     async def _cancel_everything(self) -> int:
         """One batch cancel a market, all at once; returns how many orders they took off."""

@@ -10,7 +10,8 @@ closed is reconciled; the newest few of those are kept for whoever wants to read
 that was being written when the machine died is the last of its segment and unreadable; nothing was sent for
 it. An unreadable line anywhere else is a damaged journal, and the gateway refuses to start on it.
 
-Written by the gateway alone (reliability C-list: I3, I4). Not part of the hot path of a quoter.
+Written by the gateway alone (reliability C-list: I3, I4); read by its successor, and by the guard after its
+death. Not part of the hot path of a quoter.
 """
 
 from __future__ import annotations
@@ -267,3 +268,17 @@ def read_segment(path: Path) -> list[Sent | Closed]:
 def read_journal(run_dir: Path) -> list[Sent | Closed]:
     """Every line that is still there, oldest first, for checkers. Raises JournalError."""
     return [line for path in sorted((run_dir / DIRECTORY).glob(f"*{_SUFFIX}")) for line in read_segment(path)]
+
+
+def orders_under_way(run_dir: Path) -> set[str]:
+    """Client ids of the orders that may have left and were not closed, for a reader beside the gateway.
+
+    Raises JournalError, OSError.
+    """
+    found: set[str] = set()
+    for line in read_journal(run_dir):
+        if isinstance(line, Closed):
+            found.discard(line.id)
+        elif line.op in ("place", "replace"):
+            found.add(line.id)
+    return found

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 from engine._native import lib
 from engine.arena import cell
 from engine.events import Direction, Outcome
+from engine.workers.clock import unix_ms
+from engine.workers.intent_journal import DIRECTORY, Sent, orders_under_way
 from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig
 from tests.integration.worker_rig import PASSWORD, ROOT, until
 
@@ -32,13 +35,13 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
 class GuardRig(GatewayRig):
     """A gateway with orders in two markets, and a guard whose parent plays the supervisor."""
 
-    def __init__(self, run_dir: Path, url: str) -> None:
+    def __init__(self, run_dir: Path, url: str, *, request_timeout_ms: int = 500) -> None:
         super().__init__(
             run_dir,
             url,
             markets=(MARKET, OTHER_MARKET),
             engine={"guard_patience_ms": PATIENCE_MS},
-            request_timeout_ms=500,
+            request_timeout_ms=request_timeout_ms,
         )
         self.gateway = self.start_gateway()
         for quoter in self.quoters:
@@ -131,7 +134,16 @@ def test_a_silent_supervisor_is_killed_and_swept_up(rig: GuardRig, exchange: Exc
     assert rig.logged("guard", "stalled")[0]["watched"] == "supervisor"
 
 
+def under_way(rig: GuardRig) -> None:
+    """The gateway's journal says that an order was sent, and nothing of an answer."""
+    last = max((rig.run_dir / DIRECTORY).iterdir())
+    line = Sent(at_ms=unix_ms(), op="place", market=MARKET, id="late-1", price=70, quantity=5)
+    with last.open("ab") as journal:
+        journal.write(msgspec.json.encode(line) + b"\n")
+
+
 def test_an_order_that_arrives_after_the_sweep_goes_too(rig: GuardRig, exchange: Exchange) -> None:
+    under_way(rig)
     rig.kill_gateway(rig.gateway)
     until(lambda: rig.logged("guard", "nothing_live"), "nothing live")
     late = {
@@ -144,6 +156,20 @@ def test_an_order_that_arrives_after_the_sweep_goes_too(rig: GuardRig, exchange:
     }
     exchange.amm.post("orders", late)
     until(lambda: live(exchange) == 0, "the late order gone")
+
+
+def test_nothing_is_waited_for_when_every_order_was_answered(exchange: Exchange, tmp_path: Path) -> None:
+    """A request may take longer than this test lasts, but none was under way."""
+    rig = GuardRig(tmp_path, exchange.url, request_timeout_ms=60_000)
+    try:
+        until(lambda: live(exchange) == 4, "four orders live")
+        until(lambda: not orders_under_way(tmp_path), "their answers")
+        rig.kill_gateway(rig.gateway)
+        rig.parent.kill()
+        until(lambda: ended(rig.guard), "the guard's end")
+        assert live(exchange) == 0
+    finally:
+        rig.close()
 
 
 def test_the_guards_own_end_touches_no_order(rig: GuardRig, exchange: Exchange) -> None:

@@ -18,6 +18,7 @@ from engine.workers.intent_journal import (
     IntentJournal,
     JournalError,
     Sent,
+    orders_under_way,
     read_journal,
 )
 
@@ -181,4 +182,5 @@ def test_unresolved_is_what_was_sent_and_not_closed(
         else:
             journal = new_journal(run_dir, kept=kept, size=size)
         assert ids(journal) == list(expected)
+        assert orders_under_way(run_dir) == set(expected)
     assert journal.last_client_ms <= sent
