@@ -140,6 +140,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     markets: tuple[MarketPlan, ...]
     feed_file: Path | None = None
     feed: FeedSummary | None = None
+    order_rate_limit: int | None = None  # requests a minute; the exchange's own then do not hold for us
 
 
 # ---- planning: pure, but for reading the recording --------------------------------------
@@ -201,7 +202,7 @@ def exchange_config(plan: Plan, run_id: str, now: datetime) -> str:
     return toml_document(
         {
             "admin_users": [OPERATOR, AMM_USERNAME],
-            "exempt_users": [OPERATOR, *others],
+            "exempt_users": [OPERATOR, *others, *([AMM_USERNAME] if plan.order_rate_limit else [])],
             "markets": [
                 {
                     "id": market.id,
@@ -221,11 +222,12 @@ def exchange_config(plan: Plan, run_id: str, now: datetime) -> str:
 
 def engine_config(plan: Plan, url: str) -> str:
     """The engine's TOML document."""
+    limit = {} if plan.order_rate_limit is None else {"order_rate_limit": plan.order_rate_limit}
     return toml_document(
         {
             # the exchange goes with the demo: a guard that is left alone has nobody to talk to
             "engine": {"guard_patience_ms": GUARD_PATIENCE_MS},
-            "venue": {"url": url, "username": AMM_USERNAME},
+            "venue": {"url": url, "username": AMM_USERNAME} | limit,
             "quote": LIVELY if plan.feed is None else LIVELY | RECORDED,
             "markets": [
                 {

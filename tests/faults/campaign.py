@@ -31,7 +31,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import uvloop
-from msgspec import Struct
+from msgspec import Struct, structs
 from rich.console import Console
 from rich.table import Table
 
@@ -49,6 +49,7 @@ from tests.faults.verdict import final_problems
 QUICK_FAULTS = 10
 FULL_FAULTS = 220
 MARKETS = 3
+ORDER_RATE_LIMIT = 60_000  # a minute
 KINDS = ("supervisor", "guard", "ingest", "quoter", "gateway", "writer", "control")
 PULLS_QUOTES = frozenset({"supervisor", "ingest", "quoter", "gateway"})
 STOPPED_SHARE = 0.25
@@ -370,7 +371,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     directory: PrivateDirectory | None = None
     try:
         directory = PrivateDirectory(None)
-        plan = make_plan(DemoOptions(markets=MARKETS, seed=seed))
+        # a fault every few seconds asks for more new orders than the account's limit lets a restart have
+        plan = structs.replace(
+            make_plan(DemoOptions(markets=MARKETS, seed=seed)), order_rate_limit=ORDER_RATE_LIMIT
+        )
         problems = final_problems(uvloop.run(perform(plan, directory, console, play=campaign.play)))
     except (StageError, StopAskedError) as error:
         problems = (str(error),)
