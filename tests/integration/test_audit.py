@@ -298,6 +298,7 @@ async def copy_books(play: Play) -> None:
     """The exchange's books as database ``audited``, without the constraints that forbid wrong rows."""
     source = await asyncpg.connect(play.database)
     try:
+        await source.execute("DROP DATABASE IF EXISTS audited")
         await source.execute("CREATE DATABASE audited TEMPLATE template0")
         await migrate(await asyncpg.connect(play.database_named("audited")))
         copy = await asyncpg.connect(play.database_named("audited"))
@@ -317,6 +318,10 @@ async def copy_books(play: Play) -> None:
         await source.close()
 
 
+NOTHING = "UPDATE users SET is_active = is_active"
+COPIES_MAX = 5
+
+
 def test_one_wrong_row_per_column_is_found(play: Play) -> None:
     """In copies of the exchange's database, so that the exchange goes on undisturbed."""
     until(lambda: play.audit().equal, "an equal audit")
@@ -334,7 +339,6 @@ def test_one_wrong_row_per_column_is_found(play: Play) -> None:
             "SELECT reference_id FROM ledger_entries "
             f"WHERE reference_type = 'AMM_MINT' AND market_id = '{MARKET}'"
         ),
-        "order": until(lambda: play.exchange.live(MARKET), "an order is live")[0]["id"],
     }
 
     async def differences(statement: str) -> list[str]:
@@ -348,11 +352,26 @@ def test_one_wrong_row_per_column_is_found(play: Play) -> None:
         )
         return [f"{cell.table}.{cell.column}" for cell in result.differences]
 
+    async def copied() -> None:
+        """Until the engine, which goes on, has replaced no order between the copy and the look at Redis."""
+        for _ in range(COPIES_MAX):
+            names["order"] = until(lambda: play.exchange.live(MARKET), "an order is live")[0]["id"]
+            await copy_books(play)
+            if await differences(NOTHING) == []:
+                return
+        raise AssertionError(f"the books moved on during each of {COPIES_MAX} copies")
+
     async def missed() -> dict[str, list[str]]:
-        await copy_books(play)
-        assert await differences("UPDATE users SET is_active = is_active") == []
-        found = {f"{table}.{column}": await differences(sql) for table, column, sql in SEEDS}
-        return {cell: cells for cell, cells in found.items() if cell not in cells}
+        await copied()
+        missed = {}
+        for table, column, sql in SEEDS:
+            cell, cells = f"{table}.{column}", await differences(sql)
+            if cell not in cells and await differences(NOTHING) != []:  # of another book by now
+                await copied()
+                cells = await differences(sql)
+            if cell not in cells:
+                missed[cell] = cells
+        return missed
 
     assert asyncio.run(missed()) == {}
 

@@ -33,6 +33,14 @@ def make_rig(run_dir: Path, url: str, **settings: Any) -> WorkerRig:
 
 
 @pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Not started: tests differ in when, and how."""
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def rig(tmp_path: Path, server: Server) -> Iterator[WorkerRig]:
     rig = make_rig(tmp_path, server.url)
     fill(rig)
