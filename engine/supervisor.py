@@ -79,7 +79,7 @@ _FIXED_ROWS: Final = {
     RECORDER: lib.PROCESS_RECORDER,
 }
 #: No quote waits for these: on a machine of few cores their start would only hold up the others'.
-_LATE_KINDS: Final = (WRITER, CONTROL, RECORDER)
+_LATE_KINDS: Final = (WRITER, CONTROL)
 _LATE_NS_MAX: Final = 3 * _NS_PER_S
 #: The others never hear the venue's password: they have no session of their own.
 _KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)

@@ -28,7 +28,7 @@ from engine.paper.model import AMM_USER_ID, AMM_USERNAME
 from engine.sampler import EngineSampler, StateReader
 from engine.snapshot import MarketView, take
 from engine.spans import Spans, clip, total_ns
-from engine.stage import Stage, toml_document
+from engine.stage import POLL_S, Stage, toml_document
 from tests.scenarios.catalogue import PULL_MS, SHARED_MACHINE, Change, Outcome, Scenario
 from tests.scenarios.flow import FlowOrder, HiddenPath, schedule
 from tests.scenarios.makers import AvellanedaStoikov, FixedSpread, Maker
@@ -42,6 +42,7 @@ BEGIN_S_MAX: Final = 180.0
 BEGIN_S: Final = 20.0
 """About how long a play takes to begin: dates that count from the beginning are set this much later."""
 _NS_PER_S: Final = 1_000_000_000
+_SEEN_LATE_S: Final = 2 * POLL_S  # two looks: the machine is shared
 
 
 def market_id(scenario: Scenario) -> str:
@@ -344,7 +345,10 @@ class Play:
 def _still_live(
     changes: list[Change], live: Spans, *, started_unix_ns: int, stopped_unix_ns: int, slack_ns: int
 ) -> list[str]:
-    """Each stretch in which everything must be off the book, and was not ``slack_ns`` after it began."""
+    """Each stretch in which everything must be off the book, and was not ``slack_ns`` after it began.
+
+    A stretch ended before the look that saw it ended: new orders are out a millisecond after their release.
+    """
     found = []
     index = 0
     while index < len(changes):
@@ -355,7 +359,7 @@ def _still_live(
         while index < len(changes) and changes[index].pulls:
             index += 1
         end_ns = (
-            started_unix_ns + int(changes[index].at_s * _NS_PER_S)
+            started_unix_ns + int((changes[index].at_s - _SEEN_LATE_S) * _NS_PER_S)
             if index < len(changes)
             else stopped_unix_ns
         )
