@@ -211,7 +211,7 @@ class MarketExecutions:
         self._sync.answer = None
         self._holdings.reconcile(answer.stock, paid_out=self._state.is_paid_out)
         self._row.counters.syncs += 1
-        self._orders.adopt(answer.live)
+        self._orders.adopt(answer.live, asked=self._sync.intent)
         self._holdings.count_oversold()
         self._sync.done = True
         self._requoter.wanted = True

@@ -15,11 +15,13 @@ _RETRY_NS: Final = 5_000_000_000
 
 
 class MarketSync:
-    """``done``: stock and orders are the venue's. ``answer`` is there from SYNC_BEGIN to SYNC_END."""
+    """``done``: stock and orders are the venue's. ``answer`` is there from SYNC_BEGIN to SYNC_END, ``intent``
+    is the last SYNC asked for."""
 
     def __init__(self, intents: IntentWriter) -> None:
         self.done = False
         self.answer: SyncAnswer | None = None
+        self.intent = 0
         self._intents = intents
         # monotonic ns
         self._retry_ns = 0
@@ -40,4 +42,4 @@ class MarketSync:
 
     def send(self, clock: Clock) -> None:
         self._retry_ns = clock.mono_ns + _RETRY_NS
-        self._intents.sync(clock)
+        self.intent = self._intents.sync(clock)

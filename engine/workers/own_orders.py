@@ -112,8 +112,13 @@ class OwnOrders:
         self._resized(order)
         return order
 
-    def adopt(self, orders: list[LiveOrder]) -> None:
-        """A SYNC's list is the venue's."""
+    def adopt(self, orders: list[LiveOrder], *, asked: int) -> None:
+        """A SYNC's list is the venue's. What was asked of an order since ``asked``, the SYNC's intent, is
+        still under way."""
+        for order in orders:
+            known = self.by_slot(order.live_slot)
+            if known is not None and known.leaving and known.leaving_intent > asked:
+                self.leaving(order, known.leaving_intent)
         self.live = orders
         self._kernel.clear_own()
         for order in orders:

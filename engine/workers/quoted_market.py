@@ -334,9 +334,9 @@ class QuotedMarket:
         elif self.policy.kills.causes:
             self._sweep.pull_killed(clock, word_is_up=bool(self._arena.killed(self._slot)))
             self._requoter.forget()
-        elif leaving or held == Gate.INVENTORY:
-            return  # nothing new; what is live stays until the venue's word is in
-        elif held & ~PARTIAL:
+        elif leaving:
+            return  # nothing new
+        elif held & ~(PARTIAL | Gate.INVENTORY) or self.orders.unknown_on_both_sides:
             self._sweep.pull(clock)
             self._requoter.forget()
         elif not self.kernel.ready:
@@ -344,6 +344,8 @@ class QuotedMarket:
         elif held & Gate.POST_FILL:
             self._requoter.message_is_news()
             self._cancels_wait = self._ladder.cancel_aggressive(clock)
+        elif held & Gate.INVENTORY:
+            return  # a SYNC is under way: nothing new; what is live stays
         else:
             self._requoter.requote(clock)
 

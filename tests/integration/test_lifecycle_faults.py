@@ -236,6 +236,7 @@ def test_a_filled_level_comes_back_and_a_moved_price_replaces(engine: LiveEngine
         deadline_s=DEADLINE_S,
     )
 
+    until(lambda: not told(engine, MARKET).gates, "the delay after the fill is over", deadline_s=DEADLINE_S)
     engine.await_quotes(MARKET)
     before, replaces = exchange.live(MARKET), told(engine, MARKET).replaces
     last = exchange.operator().get("admin/journal?limit=1")["last_sequence"]

@@ -12,11 +12,13 @@ from msgspec import structs
 
 from engine import config as configuration
 from engine._native import ffi, lib
+from engine.alerts import Alert, counts
 from engine.arena import Arena, cell, check, padded
 from engine.events import (
     Direction,
     ExecutionKind,
     Gate,
+    LocalReject,
     MarketStatus,
     News,
     OrderKind,
@@ -269,18 +271,27 @@ def test_steady_state_sends_nothing_for_100_cycles(quoting: Venue) -> None:
         assert quoting.run(1.0) == []
 
 
-def test_a_fill_waits_out_the_delay_then_renews_the_level(quoting: Venue) -> None:
-    best_ask = next(order for order in market(quoting).live if order.book_price_cents == 52)
-    quoting.answer(
+def _best_ask(venue: Venue) -> LiveOrder:
+    return next(order for order in market(venue).live if order.book_price_cents == 52)
+
+
+def _fill(venue: Venue, trade_id: str, quantity: int, **fields: int) -> None:
+    """A sale of YES at 52."""
+    venue.answer(
         ExecutionKind.FILL,
-        live_slot=best_ask.live_slot,
-        trade_id="t1",
+        trade_id=trade_id,
         scenario=Scenario.TRANSFER_YES,
         book_side=Side.ASK,
         price_cents=52,
-        quantity=30,
+        quantity=quantity,
         fee_cents=2,
+        **fields,
     )
+
+
+def test_a_fill_waits_out_the_delay_then_renews_the_level(quoting: Venue) -> None:
+    best_ask = _best_ask(quoting)
+    _fill(quoting, "t1", 30, live_slot=best_ask.live_slot)
     # r moved to 50.07, so the target's ask is 53 now: the rest of the order at 52 is too aggressive
     cancels = quoting.run()
     assert [(intent.kind, intent.live_slot) for intent in cancels] == [(OrderKind.CANCEL, best_ask.live_slot)]
@@ -296,29 +307,9 @@ def test_a_fill_waits_out_the_delay_then_renews_the_level(quoting: Venue) -> Non
 
 def test_the_same_fill_twice_counts_once(quoting: Venue) -> None:
     for _ in range(2):
-        quoting.answer(
-            ExecutionKind.FILL,
-            trade_id="t1",
-            scenario=Scenario.TRANSFER_YES,
-            book_side=Side.ASK,
-            price_cents=52,
-            quantity=30,
-            fee_cents=2,
-        )
+        _fill(quoting, "t1", 30)
     quoting.run()
     assert market(quoting).stock.yes_volume == 1_220
-
-
-def _fill(venue: Venue, trade_id: str, quantity: int) -> None:
-    venue.answer(
-        ExecutionKind.FILL,
-        trade_id=trade_id,
-        scenario=Scenario.TRANSFER_YES,
-        book_side=Side.ASK,
-        price_cents=52,
-        quantity=quantity,
-        fee_cents=2,
-    )
 
 
 def test_a_fill_left_for_a_predecessor_is_counted_by_the_position_not_twice(venue: Venue) -> None:
@@ -337,6 +328,42 @@ def test_a_fill_of_shares_we_do_not_have_asks_for_the_venues_word(quoting: Venue
     assert OrderKind.SYNC in {intent.kind for intent in quoting.run()}
     assert market(quoting).gates & Gate.INVENTORY
     assert market(quoting).stock.yes_volume == 1_250
+
+
+def test_a_reconciliation_pulls_nothing_even_after_a_fill(quoting: Venue) -> None:
+    """INVENTORY while a SYNC is under way holds back what is new; POST_FILL still cancels, and no more."""
+    live, best_ask = list(market(quoting).live), _best_ask(quoting)
+    quoting.answer(ExecutionKind.REJECTED, code=LocalReject.RECONCILE)
+    assert [intent.kind for intent in quoting.run()] == [OrderKind.SYNC]
+    _fill(quoting, "t1", 30, live_slot=best_ask.live_slot)
+    (cancel,) = quoting.run(0.1)
+    assert market(quoting).gates == Gate.INVENTORY | Gate.POST_FILL
+    assert (cancel.kind, cancel.live_slot) == (OrderKind.CANCEL, best_ask.live_slot)
+    # the venue's list was made before the cancel got there
+    quoting.sync(yes=1_220, cash=250_000 + 52 * 30 - 2, live=live)
+    assert quoting.run(0.1) == []
+    assert market(quoting).gates == Gate.POST_FILL
+    quoting.acknowledge([cancel])
+    assert quoting.run(0.1) == []
+    alerted = {count.name for count in counts(quoting.quoter.proc.row)}
+    assert Alert.UNEXPECTED_CANCEL.name not in alerted, "it was asked for"
+    assert len(market(quoting).live) == len(live) - 1
+
+
+def test_unknown_outcomes_on_both_sides_pull_everything(quoting: Venue) -> None:
+    """§5.3 INVENTORY: nobody knows what is shown, so nothing is, until the venue has said it."""
+    for _ in range(60):
+        quoting.trade(60, 10, Side.BID)
+    quoting.snapshot({59: 500, 58: 500, 57: 500}, {61: 500, 62: 500})
+    replaced = [intent for intent in quoting.run(1.0) if intent.kind == OrderKind.REPLACE]
+    by_side = {intent.outcome: intent for intent in replaced}
+    assert set(by_side) == {Outcome.YES, Outcome.NO}
+    quoting.answer(ExecutionKind.UNKNOWN, intent=by_side[Outcome.YES].intent)
+    assert OrderKind.BATCH_CANCEL not in {intent.kind for intent in quoting.run()}, "one side is known"
+    quoting.answer(ExecutionKind.UNKNOWN, intent=by_side[Outcome.NO].intent)
+    assert [intent.kind for intent in quoting.run()] == [OrderKind.BATCH_CANCEL]
+    assert market(quoting).gates == Gate.INVENTORY
+    assert all(order.leaving for order in market(quoting).live)
 
 
 def test_a_moved_price_replaces_orders_and_never_crosses_its_own(quoting: Venue) -> None:
@@ -360,19 +387,9 @@ def _news(intent: Any) -> tuple[News, int, int]:
 
 
 def test_orders_say_what_news_they_are_the_first_answer_to(quoting: Venue) -> None:
-    best_ask = next(order for order in market(quoting).live if order.book_price_cents == 52)
+    best_ask = _best_ask(quoting)
     told_ns = quoting.mono_ns - 1_000
-    quoting.answer(
-        ExecutionKind.FILL,
-        live_slot=best_ask.live_slot,
-        trade_id="t1",
-        scenario=Scenario.TRANSFER_YES,
-        book_side=Side.ASK,
-        price_cents=52,
-        quantity=30,
-        fee_cents=2,
-        sent_mono_ns=told_ns,
-    )
+    _fill(quoting, "t1", 30, live_slot=best_ask.live_slot, sent_mono_ns=told_ns)
     (cancel,) = quoting.run()
     filled_ns = quoting.mono_ns
     assert _news(cancel) == (News.FILL, told_ns, 0)
