@@ -110,6 +110,17 @@ def _digest(leg: str) -> int:
     return int.from_bytes(blake2b(leg.encode(), digest_size=16).digest())
 
 
+class Leg(Struct, frozen=True, kw_only=True):
+    """Our part of one trade; ``price_cents`` is the trade's YES price."""
+
+    trade_id: str
+    scenario: Scenario
+    book_side: Side
+    price_cents: int
+    quantity: int
+    fee_cents: int
+
+
 def leg_id(trade_id: str, book_side: Side) -> str:
     """The id one leg of a trade is applied under."""
     return f"{trade_id}:{'B' if book_side == Side.BID else 'S'}"

@@ -15,9 +15,9 @@ from msgspec import structs
 
 from engine._native import ffi, lib
 from engine.arena import check, padded, unpadded
-from engine.events import MarketStatus, Scenario, Side
+from engine.events import MarketStatus
 from engine.quoting.effects import PAIR_CENTS, cost_sum_after, fill_effect
-from engine.quoting.inventory import Stock, apply_trade
+from engine.quoting.inventory import Leg, Stock, apply_trade
 
 _log = structlog.get_logger()
 
@@ -137,45 +137,35 @@ class MarketAccount:
         self._write()
         return lost
 
-    def book_leg(
-        self,
-        *,
-        trade_id: str,
-        scenario: Scenario,
-        side: Side,
-        price_cents: int,
-        quantity: int,
-        fee_cents: int,
-        newest: bool,
-    ) -> bool:
-        """One leg of ours. ``newest`` False: later ones are booked, and the cursor stays at the latest.
+    def book_leg(self, leg: Leg, *, newest: bool) -> bool:
+        """``newest`` False: later ones are booked, and the cursor stays at the latest.
 
         True when the position is lost by it. ValueError: the leg is impossible.
         """
         effect = fill_effect(
-            scenario=scenario,
-            book_side=side,
-            price_cents=price_cents,
-            quantity=quantity,
-            fee_cents=fee_cents,
+            scenario=leg.scenario,
+            book_side=leg.book_side,
+            price_cents=leg.price_cents,
+            quantity=leg.quantity,
+            fee_cents=leg.fee_cents,
         )
         left = min(self.stock.yes_volume + effect.yes_volume, self.stock.no_volume + effect.no_volume)
-        lost = left < 0 and self._lose_position(f"trade {trade_id}")
+        lost = left < 0 and self._lose_position(f"trade {leg.trade_id}")
         if self.position_known:
             self.stock = apply_trade(
                 self.stock,
-                scenario=scenario,
-                book_side=side,
-                price_cents=price_cents,
-                quantity=quantity,
-                own_fee_cents=fee_cents,
+                scenario=leg.scenario,
+                book_side=leg.book_side,
+                price_cents=leg.price_cents,
+                quantity=leg.quantity,
+                own_fee_cents=leg.fee_cents,
             )
         else:
             self.stock = Stock(cash_cents=self.stock.cash_cents + effect.cash_cents)
         if newest:
-            self.cursor = trade_id
+            self.cursor = leg.trade_id
         self._state.fills += 1
-        self._state.fees_cents += fee_cents
+        self._state.fees_cents += leg.fee_cents
         self._write()
         return lost
 

@@ -31,7 +31,7 @@ from engine import crash_points
 from engine._native import lib
 from engine.booking_journal import BookedLeg
 from engine.events import Scenario, Side
-from engine.quoting.inventory import AppliedTrades, leg_id
+from engine.quoting.inventory import AppliedTrades, Leg, leg_id
 from engine.venues.platform_rest import PAGE_ITEMS, ReadError
 from engine.venues.platform_wire import AccountTrade
 from engine.workers.clock import unix_ms
@@ -183,14 +183,23 @@ class TradeFeed:
                 self._apply_leg(market, trade)
 
     def _apply_leg(self, market: GatewayMarket, trade: AccountTrade) -> None:
-        scenario, side = Scenario[trade.scenario], _SIDES[trade.my_side]
+        leg = Leg(
+            trade_id=trade.trade_id,
+            scenario=Scenario[trade.scenario],
+            book_side=_SIDES[trade.my_side],
+            price_cents=trade.price_cents,
+            quantity=trade.quantity,
+            fee_cents=trade.fee_cents,
+        )
         # As-built rows name no order. One that did not take was resting at the trade's price.
-        order_id = trade.order_id or market.orders.resting_at(side, trade.price_cents, closing=_closes(trade))
+        order_id = trade.order_id or market.orders.resting_at(
+            leg.book_side, leg.price_cents, closing=_closes(trade)
+        )
         self._context.bookings.append(
             BookedLeg(
                 market=market.market_id,
                 trade=trade.trade_id,
-                side="B" if side == Side.BID else "S",
+                side="B" if leg.book_side == Side.BID else "S",
                 scenario=trade.scenario,
                 price=trade.price_cents,
                 quantity=trade.quantity,
@@ -201,29 +210,15 @@ class TradeFeed:
                 booked_ms=unix_ms(),
             )
         )
-        order = market.apply_leg(
-            trade_id=trade.trade_id,
-            scenario=scenario,
-            side=side,
-            price_cents=trade.price_cents,
-            quantity=trade.quantity,
-            fee_cents=trade.fee_cents,
-            order_id=order_id,
-            newest=self._is_newest(market, trade),
-        )
+        order = market.apply_leg(leg, order_id=order_id, newest=self._is_newest(market, trade))
         if crash_points.armed:
             crash_points.reach("gateway.after_fill")
         self._context.counts.fills += 1
         reports = self._context.reports_of(market)
         reports.fill(
             market,
-            trade_id=trade.trade_id,
-            scenario=scenario,
-            side=side,
+            leg=leg,
             role=_ROLES[trade.role],
-            price_cents=trade.price_cents,
-            quantity=trade.quantity,
-            fee_cents=trade.fee_cents,
             order_id=order_id,
             order=order,
             unix_ns=int(trade.executed_at.timestamp() * 1e9),

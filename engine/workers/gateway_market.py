@@ -17,8 +17,8 @@ from msgspec import Struct
 from engine._native import ffi, lib
 from engine.arena import Arena, cell
 from engine.config import QuoteConfig, RiskConfig, market_from_json
-from engine.events import Direction, MarketStatus, Scenario, Side
-from engine.quoting.inventory import Stock, buy_freeze_cents
+from engine.events import Direction, MarketStatus, Side
+from engine.quoting.inventory import Leg, Stock, buy_freeze_cents
 from engine.risk.breakers import Breakers, Control
 from engine.risk.exposure import Commitment, order_loss_cents, stock_loss_cents
 from engine.risk.rate import BurstBucket, TokenBucket
@@ -194,37 +194,19 @@ class GatewayMarket:
         self.account.set_status(status, now_mono_ns, changed=changed)
         return changed
 
-    def apply_leg(
-        self,
-        *,
-        trade_id: str,
-        scenario: Scenario,
-        side: Side,
-        price_cents: int,
-        quantity: int,
-        fee_cents: int,
-        order_id: str,
-        newest: bool = True,
-    ) -> LiveOrder | None:
-        """Books one leg of ours: account, breakers and the order's remainder. Returns that order.
+    def apply_leg(self, leg: Leg, *, order_id: str, newest: bool = True) -> LiveOrder | None:
+        """Books a leg: account, breakers and the order's remainder. Returns that order.
 
         ``newest`` False: the market has booked later ones, and the cursor stays at the latest.
 
         The one place where a trade changes anything in the gateway; the caller has made sure that the leg
         is applied for the first time. ValueError: the leg is impossible.
         """
-        self.reconcile_due |= self.account.book_leg(
-            trade_id=trade_id,
-            scenario=scenario,
-            side=side,
-            price_cents=price_cents,
-            quantity=quantity,
-            fee_cents=fee_cents,
-            newest=newest,
-        )
+        self.reconcile_due |= self.account.book_leg(leg, newest=newest)
         if self.open_for_orders:  # what is caught up with after a start is no burst of now
-            self.tripped = self.breakers.filled(side, quantity, lib.mono_now_ns()) or self.tripped
-        return self.orders.filled(order_id, quantity)
+            tripped = self.breakers.filled(leg.book_side, leg.quantity, lib.mono_now_ns())
+            self.tripped = tripped or self.tripped
+        return self.orders.filled(order_id, leg.quantity)
 
     def at_rest(self) -> bool:
         """Open, and no request about an order under way."""

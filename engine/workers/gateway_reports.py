@@ -13,7 +13,8 @@ from msgspec import structs
 
 from engine._native import ffi, lib
 from engine.arena import check, padded
-from engine.events import ExecutionKind, Scenario, Side
+from engine.events import ExecutionKind
+from engine.quoting.inventory import Leg
 from engine.workers.gateway_live import NO_LIVE_SLOT, LiveOrder
 from engine.workers.gateway_market import GatewayMarket, StartFailure
 from engine.workers.process import WorkerProcess
@@ -170,18 +171,13 @@ class WorkerReports:
         self,
         market: GatewayMarket,
         *,
-        trade_id: str,
-        scenario: Scenario,
-        side: Side,
+        leg: Leg,
         role: int,
-        price_cents: int,
-        quantity: int,
-        fee_cents: int,
         order_id: str,
         order: LiveOrder | None,
         unix_ns: int,
     ) -> None:
-        """One leg of ours. ``price_cents`` is the trade's YES price."""
+        """Our part of a trade; ``unix_ns``: when the venue executed it."""
         identity = {} if order is None else _identity(order)
         self._emit(
             ExecutionKind.FILL,
@@ -190,13 +186,13 @@ class WorkerReports:
                 "live_slot": NO_LIVE_SLOT,
                 **identity,
                 "venue_order_id": padded(order_id, lib.VENUE_ID_BYTES),
-                "trade_id": padded(trade_id, lib.VENUE_ID_BYTES),
-                "scenario": scenario,
-                "book_side": side,
+                "trade_id": padded(leg.trade_id, lib.VENUE_ID_BYTES),
+                "scenario": leg.scenario,
+                "book_side": leg.book_side,
                 "role": role,
-                "price_cents": price_cents,
-                "quantity": quantity,
-                "fee_cents": fee_cents,
+                "price_cents": leg.price_cents,
+                "quantity": leg.quantity,
+                "fee_cents": leg.fee_cents,
                 "venue_unix_ns": unix_ns,
                 "sent_mono_ns": lib.mono_now_ns(),
             },

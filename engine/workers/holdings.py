@@ -12,9 +12,10 @@ from msgspec import structs
 
 from engine._native import ffi
 from engine.alerts import Alert, Alerts, Severity
-from engine.events import Outcome, Scenario, Side
+from engine.events import Scenario, Side
 from engine.quoting.drift import Drift, compare
-from engine.quoting.inventory import AppliedTrades, Stock, apply_trade, leg_id
+from engine.quoting.inventory import AppliedTrades, Frozen, Stock, apply_trade, leg_id
+from engine.quoting.orders import held_by
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.market_policy import MarketPolicy
@@ -48,17 +49,20 @@ class Holdings:
         self._alert = alert
 
     @property
-    def yes_available(self) -> int:
-        return self.stock.yes_volume - self._orders.for_sale(Outcome.YES)
+    def frozen(self) -> Frozen:
+        """What live orders hold."""
+        return held_by(self._orders.live, self._terms.taker_fee_bps)
 
     @property
-    def no_available(self) -> int:
-        return self.stock.no_volume - self._orders.for_sale(Outcome.NO)
+    def free_pairs(self) -> int:
+        """Pairs of shares that no live order holds; below zero when more is for sale than held."""
+        frozen = self.frozen
+        return min(self.stock.yes_volume - frozen.yes_volume, self.stock.no_volume - frozen.no_volume)
 
     @property
     def is_oversold(self) -> bool:
         """A2: more is for sale than held."""
-        return self.yes_available < 0 or self.no_available < 0
+        return self.free_pairs < 0
 
     def first_seen(self, fill: Any) -> bool:
         """Notes the leg of a FILL record; False when it was known."""

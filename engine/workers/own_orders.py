@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from engine._native import ffi
-from engine.events import Direction, Outcome, Side
+from engine.events import Side
 from engine.quoting.funding import DesiredOrder
-from engine.quoting.orders import LiveOrder, successor
+from engine.quoting.orders import LiveOrder
 from engine.quoting.transitions import ORDERS, OrderEvent, step
 from engine.workers.clock import Clock
 from engine.workers.intents import NO_LIVE_SLOT
@@ -50,17 +50,6 @@ class OwnOrders:
     def resting_shares(self, side: Side) -> int:
         """Shares at the venue on one side of the book."""
         return sum(order.remaining for order in self.live if order.live_slot >= 0 and order.side == side)
-
-    def for_sale(self, outcome: Outcome) -> int:
-        """Shares of an outcome that live SELL orders hold; of a replace under way the larger counts."""
-        shares = 0
-        for order in self.live:
-            if order.direction == Direction.SELL and order.outcome == outcome:
-                shares += order.remaining
-                new = successor(order, self.live)
-                if new is not None and new.direction == Direction.SELL and new.outcome == outcome:
-                    shares -= min(order.remaining, new.remaining)
-        return shares
 
     # ---- what execution records do -----------------------------------------------------------
 

@@ -11,7 +11,6 @@ import structlog
 
 from engine.alerts import Alert, Alerts, Severity
 from engine.quoting import supply
-from engine.quoting.orders import held_by
 from engine.quoting.supply import Merge, Mint, SupplyView
 from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
@@ -19,7 +18,6 @@ from engine.workers.intents import IntentWriter
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.market_policy import MarketPolicy
 from engine.workers.market_terms import TermsInForce
-from engine.workers.own_orders import OwnOrders
 
 _log = structlog.get_logger()
 
@@ -33,7 +31,6 @@ class PairSupply:
         terms: TermsInForce,
         kernel: MarketKernel,
         policy: MarketPolicy,
-        orders: OwnOrders,
         holdings: Holdings,
         intents: IntentWriter,
         counters: Any,
@@ -42,7 +39,6 @@ class PairSupply:
         self._terms = terms
         self._kernel = kernel
         self._policy = policy
-        self._orders = orders
         self._holdings = holdings
         self._intents = intents
         self._counters = counters
@@ -52,15 +48,14 @@ class PairSupply:
 
     def plan(self, clock: Clock, *, market_active: bool) -> None:
         """Sends what §9 asks for, if anything: at most once a minute."""
-        held, orders = self._holdings, self._orders.live
-        frozen = held_by(orders, self._terms.taker_fee_bps)
+        stock, frozen = self._holdings.stock, self._holdings.frozen
         last_ms = self._counters.last_supply_ms
         plan = supply.plan(
             SupplyView(
-                stock=held.stock,
-                yes_available=held.yes_available,
-                no_available=held.no_available,
-                free_cash_cents=held.stock.cash_cents - frozen.cash_cents,
+                stock=stock,
+                yes_available=stock.yes_volume - frozen.yes_volume,
+                no_available=stock.no_volume - frozen.no_volume,
+                free_cash_cents=stock.cash_cents - frozen.cash_cents,
                 phase=self._policy.phase.current,
                 level=self._policy.defence.level,
                 market_active=market_active,
@@ -82,10 +77,6 @@ class PairSupply:
         failed = Alert.AUTO_MERGE_FAILED if self._plan is Merge else Alert.AUTO_MINT_FAILED
         self._alert(failed, Severity.WARNING, market=self._terms.config.id, code=code)
         return True
-
-    @property
-    def free_pairs(self) -> int:
-        return min(self._holdings.yes_available, self._holdings.no_available)
 
     def burn(self, pairs: int, clock: Clock) -> int:
         """Winding down; returns the intent's number."""

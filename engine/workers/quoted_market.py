@@ -132,7 +132,6 @@ class QuotedMarket:
             terms=self.terms,
             kernel=self.kernel,
             policy=self.policy,
-            orders=self.orders,
             holdings=self.holdings,
             intents=self._intents,
             counters=counters,
@@ -274,7 +273,7 @@ class QuotedMarket:
         return bool(lib.cell_load(cell(row, "state")) == lib.PROCESS_RUNNING)
 
     def _wind_down(self, clock: Clock) -> None:
-        pairs = self._pairs.free_pairs
+        pairs = self.holdings.free_pairs
         match self.life.wind_step(clock, pairs=pairs):
             case Step.BURN:
                 self.life.burn_sent(self._pairs.burn(pairs, clock))

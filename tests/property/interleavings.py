@@ -24,7 +24,7 @@ from engine._native import ffi, lib
 from engine.config import QuoteConfig, RiskConfig
 from engine.events import Scenario, Side
 from engine.quoting.drift import Drift, compare
-from engine.quoting.inventory import AppliedTrades, Stock, apply_trade, leg_id
+from engine.quoting.inventory import AppliedTrades, Leg, Stock, apply_trade, leg_id
 from engine.venues.platform_wire import AccountTrade
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_market import GatewayMarket
@@ -132,14 +132,13 @@ class World:
             self.applied.add(leg)
             terms: dict[str, Any] = {
                 "scenario": Scenario[trade.scenario],
+                "book_side": side,
                 "price_cents": trade.price_cents,
                 "quantity": trade.quantity,
             }
-            self.gateway.apply_leg(
-                trade_id=trade.trade_id, side=side, fee_cents=trade.fee_cents, order_id="", **terms
-            )
-            fill = {**terms, "book_side": side, "own_fee_cents": trade.fee_cents}
-            self.records.append(("FILL", leg, fill))
+            booked = Leg(trade_id=trade.trade_id, fee_cents=trade.fee_cents, **terms)
+            self.gateway.apply_leg(booked, order_id="")
+            self.records.append(("FILL", leg, {**terms, "own_fee_cents": trade.fee_cents}))
             if self.rng.random() < 0.1:
                 self.records.append(self.records[-1])  # a fill may be told twice
 

@@ -16,6 +16,7 @@ from msgspec import structs
 from engine._native import lib
 from engine.config import RiskConfig
 from engine.events import Direction, Outcome, Scenario
+from engine.quoting.inventory import Leg
 from engine.risk.pretrade import Candidate, Limits, first_refusal
 from engine.workers.gateway_live import LiveOrder
 from tests.integration.gateway_rig import PATIENT
@@ -123,15 +124,15 @@ class World:
             return
         order, quantity = self.untold.popleft()
         self.fills += 1
-        self.gateway.apply_leg(
+        leg = Leg(
             trade_id=f"T{self.fills}",
             scenario=SCENARIOS[order.outcome],
-            side=order.side,
+            book_side=order.side,
             price_cents=order.book_price_cents,
             quantity=quantity,
             fee_cents=0,
-            order_id=_id(order),
         )
+        self.gateway.apply_leg(leg, order_id=_id(order))
         if order.state == lib.LIVE_ACTIVE and order.remaining == 0:
             self.gateway.orders.close(order)
 

@@ -13,7 +13,7 @@ from engine._native import ffi, lib
 from engine.arena import Arena, unpadded
 from engine.config import MarketConfig, RiskConfig, market_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
-from engine.quoting.inventory import Stock
+from engine.quoting.inventory import Leg, Stock
 from engine.risk.exposure import order_loss_cents
 from engine.risk.pretrade import Candidate, Standing
 from engine.risk.staleness import Stale
@@ -214,15 +214,15 @@ def leg(
     side: Side = Side.ASK,
     price: int = 60,
 ) -> LiveOrder | None:
-    return market.apply_leg(
+    booked = Leg(
         trade_id=trade_id,
         scenario=Scenario.TRANSFER_YES,
-        side=side,
+        book_side=side,
         price_cents=price,
         quantity=quantity,
         fee_cents=4,
-        order_id=order_id,
     )
+    return market.apply_leg(booked, order_id=order_id)
 
 
 def test_a_leg_moves_cash_shares_cursor_and_the_orders_remainder() -> None:
