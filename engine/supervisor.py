@@ -3,12 +3,13 @@
 It is one loop (:meth:`Supervisor.do_work`): drain signals, reap the dead, kill the silent, start the
 missing, take the next step of an orderly stop. It knows kinds of process and nothing of quoting.
 
-What a death means for the others is written here once (:meth:`Supervisor._fence`): a quoter's markets get
-a kill bit and its worker slot a new epoch *before* anything else happens, so that the gateway refuses
-whatever the dead process still had on its way and cancels what it left at the venue. The same path serves
-a process that stalled, which is killed, never asked.
+What a death means for the others is said once (:meth:`Supervisor._fence`): a quoter's markets get a kill bit
+and its worker slot a new epoch *before* anything else happens, so that the gateway refuses whatever the dead
+process still had on its way and cancels what it left at the venue. The same path serves a process that
+stalled, which is killed, never asked.
 
-Writes: header, process rows (its part), worker epochs, market descriptors, config slots, kill words.
+Writes: header, process rows (its part), market descriptors, config slots; kill words and worker epochs
+through :mod:`engine.kill_words`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,18 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from enum import Enum
 from typing import Any, Final
 
 import msgspec
 import psutil
 from msgspec import structs
 
-from engine import crash_points, facts_restore, kill_files, placement, rundir, valkey
+from engine import crash_points, facts_restore, placement, rundir, valkey
 from engine._native import ffi, lib
-from engine.arena import Arena, CData, cell, padded, record_pass, unpadded
+from engine.arena import Arena, cell, padded, record_pass
 from engine.backoff import (
     RestartHistory,
     RestartPolicy,
@@ -40,8 +39,22 @@ from engine.backoff import (
     is_crash_loop,
     restart_delay_ns,
 )
+from engine.child import (
+    CONTROL,
+    GATEWAY,
+    GUARD,
+    INGEST,
+    QUOTER,
+    RECORDER,
+    VALKEY,
+    WRITER,
+    Child,
+    ChildState,
+    Launcher,
+    children,
+)
 from engine.config import EXIT_CONFIG, Config, ConfigError, market_json
-from engine.events import SupervisorCounter
+from engine.kill_words import KillWords
 from engine.process_log import EventLog, LogFile
 from engine.workers.process import CONFIG_FILE
 
@@ -57,90 +70,23 @@ _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 _TICK_NS: Final = 50 * _NS_PER_MS
 _KILL_WAIT_S: Final = 5.0
-_COMMANDS_MAX: Final = 16  # per pass
-_COMMAND_NS_MAX: Final = 5 * _NS_PER_S  # an older one has been given up by whoever sent it
 _VALKEY_READY_NS: Final = 10 * _NS_PER_S
 _VALKEY_POLL_S: Final = 0.005
-
-INGEST, GATEWAY, WRITER, QUOTER = "ingest", "gateway", "writer", "quoter"
-CONTROL, GUARD, RECORDER, VALKEY = "control", "guard", "recorder", "valkey"
 
 #: Who stops before whom: quoters withdraw their quotes, the gateway sweeps what is left, the guard looks once
 #: more, the feed, the operators' door, the record and the last rows end, and the server that holds the rows
 #: goes last.
 STOP_ORDER: Final = (QUOTER, GATEWAY, GUARD, INGEST, CONTROL, RECORDER, WRITER, VALKEY)
-
-_FIXED_ROWS: Final = {
-    GUARD: lib.PROCESS_GUARD,
-    INGEST: lib.PROCESS_INGEST,
-    GATEWAY: lib.PROCESS_GATEWAY,
-    WRITER: lib.PROCESS_WRITER,
-    CONTROL: lib.PROCESS_CONTROL,
-    RECORDER: lib.PROCESS_RECORDER,
-}
 #: No quote waits for these: on a machine of few cores their start would only hold up the others'.
 _LATE_KINDS: Final = (WRITER, CONTROL)
 _LATE_NS_MAX: Final = 3 * _NS_PER_S
-#: The others never hear the venue's password: they have no session of their own.
-_KINDS_WITH_SECRET: Final = (GATEWAY, GUARD, INGEST)
-
-
-def worker_command(kind: str) -> list[str]:
-    """How a process of a kind is started; ``-P`` keeps the working directory off the import path."""
-    return [sys.executable, "-P", "-m", f"engine.workers.{kind}"]
-
-
-def _ending(exit_code: int) -> int | str:
-    """An exit code, or the name of the signal that ended the process."""
-    if exit_code >= 0:
-        return exit_code
-    try:
-        return signal.Signals(-exit_code).name
-    except ValueError:  # a real-time signal
-        return f"signal {-exit_code}"
-
-
-class ChildState(Enum):
-    WAITING = "waiting"  # to be started when its time comes
-    LIVE = "live"
-    HALTED = "halted"  # died too often: stays down
-    ENDED = "ended"  # the orderly stop is through with it
-
-
-class Child:
-    """One supervised process: what is planned for it and what has become of it."""
-
-    def __init__(
-        self, *, name: str, kind: str, row_index: int | None, worker: int | None, core: int | None
-    ) -> None:
-        self.name = name
-        self.kind = kind
-        self.row_index = row_index  # None: not ours, has no row (Valkey)
-        self.worker = worker  # quoters: worker slot
-        self.core = core
-        self.state = ChildState.WAITING
-        self.process: subprocess.Popen[bytes] | None = None
-        self.pidfd = -1
-        self.log: LogFile | None = None
-        self.epoch = 0
-        self.started_mono_ns = 0
-        self.start_at_mono_ns = 0
-        self.history = RestartHistory()
-        self.fenced = False  # this life's death has been acted upon
-        self.announced = False  # RUNNING has been logged for this life
-        self.heartbeat = 0
-        self.silent_ns = 0  # how long we have watched without seeing a beat
-        self.told_to_stop = False
-        self.killed = False  # by us, in this life
-        self.exit_code: int | None = None  # of the last life that ended
 
 
 class Supervisor:
     """One engine's life, from a checked configuration to the exit code.
 
-    ``console`` takes one readable line per transition. ``commands`` says how each kind of process is
-    started. :meth:`run` must be called in the main thread: a child's life is bound to the thread that
-    started it.
+    ``console`` takes one readable line per transition. :meth:`run` must be called in the main thread, as
+    :class:`engine.child.Launcher` says.
     """
 
     def __init__(
@@ -149,11 +95,9 @@ class Supervisor:
         run: rundir.RunDirectory,
         *,
         console: Callable[[str], None],
-        commands: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.run_dir = run.path
         self._run = run
-        self._commands = commands or {kind: worker_command(kind) for kind in (*_FIXED_ROWS, QUOTER)}
         self._plans = placement.plan(
             market_cores=[market.core for market in config.markets],
             workers=config.engine.workers,
@@ -173,15 +117,28 @@ class Supervisor:
 
         self.arena = self._make_arena()
         self._row = self.arena.process(lib.PROCESS_SUPERVISOR)
-        self._command_ring = self.arena.command_ring(lib.PROCESS_SUPERVISOR)
-        self._command_records = ffi.new("command_record_t[]", _COMMANDS_MAX)
-        self._kill_watch = kill_files.KillWatch(self.run_dir)
-        self.children = self._plan_children()
+        self.children = children(self.arena, self._plans, embeds_valkey=self._embeds_valkey)
         self._by_kind = {kind: [c for c in self.children if c.kind == kind] for kind in STOP_ORDER}
 
         self._selector = selectors.DefaultSelector()
         self._log = EventLog(self.run_dir / rundir.LOG_DIRECTORY / "supervisor.log", console)
         self._gateway_bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._launcher = Launcher(
+            run=run,
+            arena=self.arena,
+            password_env=config.venue.password_env,
+            gateway_bell=self._gateway_bell,
+            log=self._log,
+        )
+        self._kill_words = KillWords(
+            config=self.config,
+            arena=self.arena,
+            run_dir=self.run_dir,
+            plans=self._plans,
+            row=self._row,
+            gateway_bell=self._gateway_bell,
+            log=self._log,
+        )
         self._arena_server = rundir.ArenaServer(self.run_dir, self.arena)
         self._selector.register(self._arena_server.socket, selectors.EVENT_READ)
         self._signals, self._signals_in = socket.socketpair()
@@ -227,23 +184,6 @@ class Supervisor:
             worker = slot % len(self._plans)
             arena.place_market(slot, market_id=market.id, worker=worker, tick_count=TICK_COUNT)
         return arena
-
-    def _plan_children(self) -> list[Child]:
-        children = []
-        if self._embeds_valkey:
-            children.append(Child(name=VALKEY, kind=VALKEY, row_index=None, worker=None, core=None))
-        for kind, row_index in _FIXED_ROWS.items():
-            children.append(Child(name=kind, kind=kind, row_index=row_index, worker=None, core=None))
-        for plan in self._plans:
-            row_index = lib.PROCESS_QUOTER_FIRST + plan.worker
-            name = f"{QUOTER}-{plan.worker}"
-            children.append(
-                Child(name=name, kind=QUOTER, row_index=row_index, worker=plan.worker, core=plan.core)
-            )
-        for child in children:
-            if child.row_index is not None:
-                ffi.buffer(self.arena.process(child.row_index).name)[:] = padded(child.name, 32)
-        return children
 
     def _enter_own_row(self) -> None:
         ffi.buffer(self._row.name)[:] = padded("supervisor", 32)
@@ -307,7 +247,7 @@ class Supervisor:
         )
         self._last_pass_mono_ns = now_mono_ns
         work_count = self._take_signals(now_mono_ns)
-        work_count += self._raise_kill_files() + self._take_commands(now_mono_ns)
+        work_count += self._kill_words.take_files() + self._kill_words.take_commands(now_mono_ns)
         for child in self.children:
             if child.state is ChildState.LIVE:
                 work_count += self._reap(child, now_mono_ns) or self._watch(child, watched_ns)
@@ -355,7 +295,7 @@ class Supervisor:
         for number in numbers:
             name = signal.Signals(number).name
             if number == signal.SIGUSR1:
-                self._kill_all(name)
+                self._kill_words.kill_all(name)
             elif self._stop_stage is None:
                 self._log.event("stopping", reason=name)
                 self.request_stop(now_mono_ns)
@@ -415,23 +355,6 @@ class Supervisor:
             )
         return self._quoters_have_run
 
-    def _command_line(self, child: Child) -> list[str]:
-        if child.kind == VALKEY:
-            return valkey.command(self.run_dir, parent_pid=os.getpid())
-        return [
-            *self._commands[child.kind],
-            *("--run-dir", str(self.run_dir)),
-            *("--arena-fd", str(self.arena.fd), "--arena-epoch", str(self.arena.epoch)),
-            *("--row", str(child.row_index), "--row-epoch", str(child.epoch)),
-            *("--bell", f"{lib.PROCESS_GATEWAY}:{self._gateway_bell}", "--parent-pid", str(os.getpid())),
-        ]
-
-    def _environment(self, child: Child) -> dict[str, str]:
-        environment = dict(os.environ)
-        if child.kind not in _KINDS_WITH_SECRET:
-            environment.pop(self.config.venue.password_env, None)
-        return environment
-
     def _start(self, child: Child, now_mono_ns: int) -> None:
         if child.row_index is not None:
             row = self.arena.process(child.row_index)
@@ -441,13 +364,13 @@ class Supervisor:
             lib.cell_store(cell(row, "state"), lib.PROCESS_STARTING)
             lib.bell_awake(row)
         if child.worker is not None:
-            self._lower_markets(child.worker)
+            self._kill_words.worker_starts(child.worker)
         if child.log is None:
             child.log = LogFile(self.run_dir / rundir.LOG_DIRECTORY / f"{child.name}.log")
         child.log.begin_life()
         child.started_mono_ns = now_mono_ns
         try:
-            child.process, child.pidfd = self._spawn(child, child.log.fd)
+            child.process, child.pidfd = self._launcher.spawn(child, child.log.fd)
         except (OSError, valkey.ValkeyError) as error:  # no memory, no process slots: later, perhaps
             self._log.event("not_started", child=child.name, error=str(error))
             child.start_at_mono_ns = now_mono_ns + self._policy.delay_ns_max
@@ -460,49 +383,8 @@ class Supervisor:
         if child.row_index is not None:
             lib.cell_store(cell(self.arena.process(child.row_index), "pid"), child.process.pid)
         if child.core is not None:
-            fields["cpu"] = self._pin(child)
+            fields["cpu"] = self._launcher.pin(child)
         self._log.event("started", child=child.name, pid=child.process.pid, **fields)
-
-    def _spawn(self, child: Child, log_fd: int) -> tuple[subprocess.Popen[bytes], int]:
-        """The process and its pidfd. Raises OSError or ValkeyError, with nothing left running."""
-        process = subprocess.Popen(
-            self._command_line(child),
-            stdin=subprocess.DEVNULL,
-            stdout=log_fd,
-            stderr=log_fd,
-            pass_fds=self._inherited(child),
-            start_new_session=True,  # the terminal's Ctrl-C is ours to answer, in order
-            env=self._environment(child),
-        )
-        try:
-            return process, os.pidfd_open(process.pid)
-        except OSError:
-            process.kill()
-            process.wait()
-            raise
-
-    def _inherited(self, child: Child) -> tuple[int, ...]:
-        """Descriptors a child is given. The guard's copy of the lock keeps the directory while it sweeps."""
-        if child.kind == VALKEY:
-            return ()
-        shared = (self.arena.fd, self._gateway_bell)
-        return (*shared, self._run.lock_fd) if child.kind == GUARD else shared
-
-    def _pin(self, child: Child) -> int | None:
-        """Pins a quoter as planned and records the core it can be on; None when it is not that one core."""
-        assert child.process is not None
-        assert child.core is not None
-        try:
-            os.sched_setaffinity(child.process.pid, {child.core})
-            found = psutil.Process(child.process.pid).cpu_affinity()
-        except (OSError, psutil.Error) as error:
-            # gone already: its death is handled where deaths are
-            self._log.event("not_pinned", child=child.name, cpu=child.core, error=str(error))
-            return None
-        pinned = found == [child.core]
-        row = self.arena.process(child.row_index if child.row_index is not None else -1)
-        lib.cell_store(cell(row, "planned_cpu"), child.core + 1 if pinned else 0)
-        return child.core if pinned else None
 
     # ---- watching ----
 
@@ -545,8 +427,7 @@ class Supervisor:
             child.announced = True
             self._log.event("running", child=child.name)
             if child.kind == INGEST:
-                lib.cell_clear(self.arena.kill_global(), lib.KILL_FEED_DEAD)
-                self._ring_quoters()
+                self._kill_words.feed_runs()
         # Before its first RUNNING a process may import, connect and load: that is not a stall.
         limit_ns = self._heartbeat_timeout_ns if child.announced else self._start_timeout_ns
         if child.told_to_stop and state == lib.PROCESS_STOPPING:
@@ -572,16 +453,9 @@ class Supervisor:
             return
         child.fenced = True
         if child.worker is not None:
-            for slot in self._markets_of(child.worker):
-                lib.cell_or(self.arena.kill_market(slot), lib.KILL_WORKER_DEAD)
-            if crash_points.armed:
-                crash_points.reach("supervisor.mid_transition")
-            lib.cell_add(cell(self.arena.worker(child.worker), "epoch"), 1)
-            self._ring(lib.PROCESS_GATEWAY)
+            self._kill_words.worker_died(child.worker)
         elif child.kind == INGEST:
-            lib.cell_or(self.arena.kill_global(), lib.KILL_FEED_DEAD)
-            self._ring(lib.PROCESS_GATEWAY)
-            self._ring_quoters()
+            self._kill_words.feed_died()
 
     def _free_roles(self, child: Child) -> None:
         """Frees the producer roles of a reaped process: from here on its successor may take them."""
@@ -603,7 +477,7 @@ class Supervisor:
         assert child.exit_code is not None
         # A process that a signal ended had nothing to say about it.
         last_line = child.log.last_line() if child.log is not None and child.exit_code >= 0 else ""
-        self._log.event("died", child=child.name, exit=_ending(child.exit_code), last_line=last_line)
+        self._log.event("died", child=child.name, exit=child.ending, last_line=last_line)
         first_life = child.history == RestartHistory() and not child.announced
         if child.exit_code == EXIT_CONFIG and first_life:
             self._refusal = last_line or f"{child.name} refuses the configuration"
@@ -628,107 +502,14 @@ class Supervisor:
             self._all_running_logged = True
             self._log.event("engine_running", processes=len(self.children))
 
-    def _markets_of(self, worker: int) -> tuple[int, ...]:
-        return self._plans[worker].market_indexes
-
-    def _lower_markets(self, worker: int) -> None:
-        """The gateway was told of the death by the worker's epoch, which stays; the bit may go."""
-        for slot in self._markets_of(worker):
-            lib.cell_clear(self.arena.kill_market(slot), lib.KILL_WORKER_DEAD)
-
-    # ---- kill and resume ----
-
-    def _raise_kill_files(self) -> int:
-        """Raises the kill word of every market that has a kill file, when the files have changed."""
-        slots = {market.id: slot for slot, market in enumerate(self.config.markets)}
-        raised = 0
-        for order in self._kill_watch.news():
-            market_id = order.market_id
-            if market_id not in slots:
-                continue
-            before = lib.cell_or(self.arena.kill_market(slots[market_id]), lib.KILL_ADMIN)
-            if not before & lib.KILL_ADMIN:
-                raised += 1
-                self._log.event("killed", market=market_id, by=order.by, reason=order.reason)
-        if raised:
-            self._ring(lib.PROCESS_GATEWAY)
-            self._ring_quoters()
-        return raised
-
-    def _kill_all(self, how: str) -> None:
-        """Every market, at an operator's signal: the file, then the word; a full disk stops no kill."""
-        for slot, market in enumerate(self.config.markets):
-            order = kill_files.KillOrder(
-                market_id=market.id, reason=how, by="signal", unix_ms=time.time_ns() // _NS_PER_MS
-            )
-            try:
-                kill_files.write(self.run_dir, order)
-            except OSError as error:
-                self._log.event("kill_not_written", market=market.id, error=str(error))
-            lib.cell_or(self.arena.kill_market(slot), lib.KILL_ADMIN)
-        self._log.event("killed", market="all", by="signal", reason=how)
-        self._ring(lib.PROCESS_GATEWAY)
-        self._ring_quoters()
-
-    def _take_commands(self, now_mono_ns: int) -> int:
-        """Resumes that the market's quoter has granted: the kill file goes, then the kill word's bits."""
-        records = self._command_records
-        count = int(lib.message_peek(self._command_ring, lib.COMMAND_RING_SLOTS, records, _COMMANDS_MAX))
-        for index in range(count):
-            command = records[index]
-            if command.kind == lib.COMMAND_RESUME and command.market_slot < len(self.config.markets):
-                self._resume(command, now_mono_ns)
-            self._count(SupervisorCounter.COMMAND_NUMBER, int(command.number))
-        if count:
-            lib.message_release(self._command_ring, count)
-        return count
-
-    def _resume(self, command: CData, now_mono_ns: int) -> None:
-        market_id = self.config.markets[command.market_slot].id
-        reason = unpadded(command.reason)
-        if now_mono_ns - command.mono_ns > _COMMAND_NS_MAX:
-            self._log.event("resume_too_late", market=market_id, reason=reason)
-            return
-        begun_ms = (time.time_ns() - (now_mono_ns - int(command.mono_ns))) // _NS_PER_MS
-        order = kill_files.read(self.run_dir).get(market_id)
-        if order is not None and order.unix_ms > begun_ms:
-            lib.cell_or(self.arena.kill_market(command.market_slot), lib.KILL_ADMIN)
-            self._log.event("not_resumed", market=market_id, error="killed again meanwhile")
-            self._ring(lib.PROCESS_GATEWAY)
-            self._ring_quoters()
-            return
-        try:
-            kill_files.remove(self.run_dir, market_id)
-        except OSError as error:  # the market would be killed again at the next start: better to stay killed
-            self._log.event("not_resumed", market=market_id, error=str(error))
-            return
-        lib.cell_clear(self.arena.kill_market(command.market_slot), lib.KILL_ADMIN | lib.KILL_RISK)
-        self._count(SupervisorCounter.RESUMED_NUMBER, int(command.number))
-        self._log.event("resumed", market=market_id, reason=reason)
-        self._ring(lib.PROCESS_GATEWAY)
-        self._ring_quoters()
-
-    def _count(self, index: SupervisorCounter, value: int) -> None:
-        lib.cell_store(ffi.addressof(self._row.counters[index]), value)
-
-    def _ring(self, row_index: int) -> None:
-        bell = self._gateway_bell if row_index == lib.PROCESS_GATEWAY else -1
-        lib.bell_ring(self.arena.process(row_index), bell)
-
-    def _ring_quoters(self) -> None:
-        for plan in self._plans:
-            self._ring(lib.PROCESS_QUOTER_FIRST + plan.worker)
-
     # ---- stopping ----
 
     def request_stop(self, now_mono_ns: int) -> None:
         """Begins the orderly stop: from here on the venue sees cancels only."""
         if self._stop_stage is not None:
             return
-        lib.cell_or(self.arena.kill_global(), lib.KILL_STOPPING)
         lib.cell_store(cell(self._row, "state"), lib.PROCESS_STOPPING)
-        self._ring(lib.PROCESS_GATEWAY)
-        self._ring_quoters()
+        self._kill_words.stopping()
         self._stop_stage = 0
         self._stage_deadline_mono_ns = now_mono_ns + self._stop_timeout_ns
 
@@ -782,12 +563,12 @@ class Supervisor:
         assert code is not None
         may_sweep = child.kind == GATEWAY and self._stop_stage <= STOP_ORDER.index(GATEWAY)
         if may_sweep and code != EXIT_CONFIG and not (code == EXIT_OK and child.told_to_stop):
-            self._log.event("died", child=child.name, exit=_ending(code))
+            self._log.event("died", child=child.name, exit=child.ending)
             child.state = ChildState.WAITING
             child.start_at_mono_ns = now_mono_ns + self._policy.delay_ns_min
             return
         child.state = ChildState.ENDED
-        self._log.event("stopped", child=child.name, exit=_ending(code))
+        self._log.event("stopped", child=child.name, exit=child.ending)
         if child.told_to_stop and code != EXIT_OK and not child.killed:
             self._blame(child, f"ended with exit code {code}")
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-from engine import cli, supervisor
+from engine import child, cli
 
 WORKER = Path(__file__).with_name("tiny_worker.py")
 
@@ -18,12 +18,12 @@ WORKER = Path(__file__).with_name("tiny_worker.py")
 def main() -> None:
     config_file, *run_dir = sys.argv[1:]
     option = ["--run-dir", run_dir[0]] if run_dir else []
-    real = {kind: supervisor.worker_command(kind) for kind in os.environ.get("REAL_WORKERS", "").split()}
+    real = {kind: child.worker_command(kind) for kind in os.environ.get("REAL_WORKERS", "").split()}
 
     def command(kind: str) -> list[str]:
         return real.get(kind, [sys.executable, str(WORKER), kind])
 
-    with mock.patch.object(supervisor, "worker_command", command):
+    with mock.patch.object(child, "worker_command", command):
         cli.app(["run", config_file, *option])
 
 
