@@ -6,7 +6,6 @@ The numbers come from the C declaration; nothing here can disagree with it.
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Final
 
 from engine._native import lib
 
@@ -233,15 +232,3 @@ class WriterCounter(IntEnum):
     WRITTEN_MONO_NS = (
         4  # when Redis last acknowledged the newest rows; before the first time: since when it has not
     )
-
-
-PROCESS_NAMES: Final = {
-    lib.PROCESS_SUPERVISOR: "supervisor",
-    lib.PROCESS_INGEST: "ingest",
-    lib.PROCESS_GATEWAY: "gateway",
-    lib.PROCESS_WRITER: "writer",
-    lib.PROCESS_GUARD: "guard",
-    lib.PROCESS_CONTROL: "control",
-    lib.PROCESS_JOURNAL: "journal",
-    lib.PROCESS_RECORDER: "recorder",
-}

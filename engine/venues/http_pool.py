@@ -310,23 +310,18 @@ class HttpPool:
     ) -> asyncio.Future[Reply] | int:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._timeout_s
-        connection: _Connection | None = None
-        entered = False
         try:
             async with asyncio.timeout_at(deadline_s):
                 await self._enter(lane)
-                entered = True
-                connection = self._warm() or await self._connect()
-        except BaseException as error:
-            if connection is not None:
-                self._give_back(connection)
-            if entered:
-                self._leave(lane)
-            if isinstance(error, TimeoutError):
-                raise NotSentError("no connection was free in time") from None
-            if isinstance(error, OSError):
-                raise NotSentError(f"cannot connect: {error}") from None
-            raise
+                try:
+                    connection = self._warm() or await self._connect()
+                except BaseException:
+                    self._leave(lane)
+                    raise
+        except TimeoutError:
+            raise NotSentError("no connection was free in time") from None
+        except OSError as error:
+            raise NotSentError(f"cannot connect: {error}") from None
         return self._hand_over(connection, lane, request, gate, max(0.0, deadline_s - loop.time()))
 
     def _hand_over(
@@ -425,6 +420,7 @@ class HttpPool:
         return None
 
     async def _connect(self) -> _Connection:
+        """A new connection that can be used. Raises OSError."""
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: _Connection(self),
             self._host,
@@ -432,6 +428,9 @@ class HttpPool:
             ssl=self._tls,
             server_hostname=self._host if self._tls is not None else None,
         )
+        if self._closed or not connection.usable:  # either may have come while the connection was made
+            connection.abort()
+            raise ConnectionAbortedError("the connection ended at once")
         self.connections.add(connection)
         return connection
 

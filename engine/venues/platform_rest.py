@@ -48,7 +48,6 @@ REPLACE_PARTLY_FILLED: Final = 6001
 REPLACE_UNKNOWN: Final = 6002
 REPLACE_FILLED: Final = 6003
 REPLACE_NOT_OURS: Final = 6004
-REPLACE_WRONG_MARKET: Final = 6005
 KEY_REUSED: Final = 6006
 AMM_RUNNING: Final = 6007
 RATE_LIMITED: Final = 9001
@@ -179,10 +178,9 @@ class PlatformRest:
 
     def begin_cancel(self, order_id: str) -> Answer[wire.CancelledOrder]:
         path = _path("orders", order_id, "cancel")
-        call = _Call(request_class=RequestClass.CANCEL, method=b"POST", path=path)
-        token, begun = self._send_now(call)
-        assert not isinstance(begun, int), "a cancel has no gate"
-        return self._answered(call, token, begun, _CANCELLED)
+        answer = self._begin(RequestClass.CANCEL, path, b"", _CANCELLED)
+        assert not isinstance(answer, NotSent), "a cancel has no gate"
+        return answer
 
     async def place(self, body: bytes, *, gate: Gate) -> Outcome[wire.PlacedOrder]:
         return await _outcome(self.begin_place(body, gate=gate))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine._native import lib
+from engine.venues import http_pool
 from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -113,6 +114,37 @@ def test_without_a_server_nothing_is_sent() -> None:
             await pool.send(RequestClass.ORDER, GET)
 
     asyncio.run(use(HttpPool("http://127.0.0.1:1", connections=2, timeout_s=1.0)))
+
+
+def test_a_connection_that_ends_at_once_carries_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = http_pool._Connection.connection_made
+
+    def ends_at_once(self: http_pool._Connection, transport: asyncio.BaseTransport) -> None:
+        made(self, transport)
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+    monkeypatch.setattr(http_pool._Connection, "connection_made", ends_at_once)
+
+    async def use(pool: HttpPool) -> None:
+        for _ in range(5):  # more than there are places: each is given back
+            with pytest.raises(NotSentError, match="ended at once"):
+                await pool.send(RequestClass.ORDER, GET)
+        assert not pool.connections
+
+    asyncio.run(with_server(writes(OK), use))
+
+
+def test_a_connection_made_after_the_pool_was_closed_carries_no_request() -> None:
+    async def use(pool: HttpPool) -> None:
+        request = asyncio.create_task(pool.send(RequestClass.ORDER, GET))
+        await asyncio.sleep(0)  # it connects
+        pool.close()
+        with pytest.raises(NotSentError):
+            await request
+        assert not pool.connections
+
+    asyncio.run(with_server(writes(OK), use))
 
 
 def test_a_gate_that_objects_stops_the_bytes() -> None:
