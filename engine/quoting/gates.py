@@ -24,8 +24,9 @@ API_RELEASE: Final = 0.50  # of api_error_threshold
 TIMEOUT_MS: Final = 60_000  # §5.2 GATE_TIMEOUT
 
 TIMED: Final = Gate.BOOK_STALE | Gate.LATENCY | Gate.API_ERRORS
-#: Gates that leave orders on the book: POST_FILL holds back new ones, ORACLE_GAP pulls one side.
-PARTIAL: Final = Gate.POST_FILL | Gate.ORACLE_GAP
+#: Gates that leave orders on the book: POST_FILL holds back new ones, as does INVENTORY while a SYNC is its
+#: only cause; ORACLE_GAP pulls one side.
+_PARTIAL: Final = Gate.POST_FILL | Gate.INVENTORY | Gate.ORACLE_GAP
 
 
 class Calls(Struct, frozen=True, kw_only=True):
@@ -95,7 +96,7 @@ class GateState(Struct, frozen=True, kw_only=True):
     @property
     def pulls(self) -> bool:
         """Whether every quote has to go."""
-        return bool(self.held & ~PARTIAL)
+        return bool(self.held & ~_PARTIAL)
 
     def timed_out(self, now_ms: int) -> Gate:
         """Timed gates held for longer than 60 s."""

@@ -95,12 +95,14 @@ Order = TypeVar("Order", DesiredOrder, LiveOrder)
 class _Collateral:
     """What is free of live orders: shares by outcome, and cents."""
 
-    def __init__(self, stock: Stock, live: Iterable[LiveOrder], taker_fee_bps: int) -> None:
+    def __init__(self, stock: Stock, live: Sequence[LiveOrder], taker_fee_bps: int) -> None:
+        held = held_by(live, taker_fee_bps)
         self._taker_fee_bps = taker_fee_bps
-        self._shares = {Outcome.YES: stock.yes_volume, Outcome.NO: stock.no_volume}
-        self._cents = stock.cash_cents
-        for order in live:
-            self._take(order.outcome, order.direction, order.price_cents, order.remaining)
+        self._shares = {
+            Outcome.YES: stock.yes_volume - held.yes_volume,
+            Outcome.NO: stock.no_volume - held.no_volume,
+        }
+        self._cents = stock.cash_cents - held.cash_cents
 
     def _take(self, outcome: Outcome, direction: Direction, price_cents: int, quantity: int) -> None:
         if direction == Direction.SELL:

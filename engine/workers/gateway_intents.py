@@ -14,10 +14,17 @@ from engine._native import ffi, lib
 from engine.arena import Arena, unpadded
 from engine.events import Direction, OrderKind, Outcome
 from engine.risk.pretrade import Candidate
+from engine.venues.platform_wire import ScopeName
 
 INTENTS_PER_PASS: Final = 64
 
 _CANCELS: Final = frozenset({OrderKind.CANCEL, OrderKind.BATCH_CANCEL})
+_SCOPES: Final[dict[int, ScopeName]] = {
+    lib.SCOPE_ALL: "ALL",
+    lib.SCOPE_BUY_ONLY: "BUY_ONLY",
+    lib.SCOPE_SELL_ONLY: "SELL_ONLY",
+}
+_QUANTITY_MAX: Final = (1 << 31) - 1  # times any price it still is a number of cents that a row can hold
 
 
 class Intent(Struct, frozen=True, kw_only=True, gc=False):
@@ -30,7 +37,7 @@ class Intent(Struct, frozen=True, kw_only=True, gc=False):
     live_slot: int
     outcome: Outcome
     direction: Direction
-    scope: int  # SCOPE_*
+    scope: ScopeName  # of a BATCH_CANCEL
     price_cents: int
     quantity: int
     decided_mono_ns: int
@@ -86,6 +93,8 @@ class IntentReader:
 
 def _decoded(record: Any) -> Intent | None:
     try:
+        if not 0 <= record.quantity <= _QUANTITY_MAX:
+            return None
         return Intent(
             kind=OrderKind(record.kind),
             market_slot=record.market_slot,
@@ -94,7 +103,7 @@ def _decoded(record: Any) -> Intent | None:
             live_slot=record.live_slot,
             outcome=Outcome(record.outcome),
             direction=Direction(record.direction),
-            scope=record.scope,
+            scope=_SCOPES[record.scope],
             price_cents=record.price_cents,
             quantity=record.quantity,
             decided_mono_ns=record.decided_mono_ns,
@@ -103,5 +112,5 @@ def _decoded(record: Any) -> Intent | None:
             level=record.basis_defense,
             gates=record.basis_gates,
         )
-    except ValueError:  # no such kind, outcome or direction; an id that is no text
+    except (ValueError, KeyError):  # no such kind, outcome, direction or scope; an id that is no text
         return None

@@ -33,11 +33,6 @@ from engine.workers.intent_journal import Sent
 _log = structlog.get_logger()
 
 _RETRY_S: Final = 1.0
-_SCOPES: Final[dict[int, ScopeName]] = {
-    lib.SCOPE_ALL: "ALL",
-    lib.SCOPE_BUY_ONLY: "BUY_ONLY",
-    lib.SCOPE_SELL_ONLY: "SELL_ONLY",
-}
 
 
 class Sweeper:
@@ -49,7 +44,8 @@ class Sweeper:
         self._cancels: Final = cancels
         self._locks: Final = {slot: asyncio.Lock() for slot in context.markets}
         self._pulls: Final[dict[int, asyncio.Task[None]]] = {}  # the newest pull of each market
-        self._queued: Final[set[int]] = set()  # markets in which a quoter's batch cancel waits its turn
+        #: Market slots and scopes of quoters' batch cancels that wait for their turn.
+        self._queued: Final[set[tuple[int, ScopeName]]] = set()
 
     def watch(self) -> None:
         """Looks at kill words and worker epochs; pulls a market when its word rises or its worker changes."""
@@ -71,9 +67,9 @@ class Sweeper:
             self._pulls[market.slot] = self._context.spawn(self._pull(market))
 
     def batch(self, market: GatewayMarket, intent: Intent) -> None:
-        """A quoter's BATCH_CANCEL; one that finds another waiting is covered by it."""
-        if market.slot not in self._queued:
-            self._queued.add(market.slot)
+        """A quoter's BATCH_CANCEL; one that finds another of its scope waiting is covered by it."""
+        if (market.slot, intent.scope) not in self._queued:
+            self._queued.add((market.slot, intent.scope))
             self._context.spawn(self._batch(market, intent))
 
     async def empty(self) -> None:
@@ -104,9 +100,9 @@ class Sweeper:
 
     async def _batch(self, market: GatewayMarket, intent: Intent) -> None:
         async with self._locks[market.slot]:
-            self._queued.discard(market.slot)
+            self._queued.discard((market.slot, intent.scope))
             await self._cancel_scope(
-                market, _SCOPES[intent.scope], intent=intent.number, worker_epoch=intent.worker_epoch
+                market, intent.scope, intent=intent.number, worker_epoch=intent.worker_epoch
             )
 
     async def _cancel_scope(

@@ -62,24 +62,25 @@ class Watched:
         self._limit_ns: Final = limit_ns
         self._on_gone: Final = on_gone
         self._pidfd = -1
+        self._lost = True  # this life's death or silence has been told
         self._heartbeat = 0
         self._silent_ns = 0
 
     @property
     def running(self) -> bool:
-        return self._pidfd >= 0
+        return not self._lost
 
     def follow(self, pid: int) -> None:
         """Watches this pid from now on; a pid that is gone already is a death."""
+        self._let_go()
         self.pid = pid
-        self.has_ended = False
+        self.has_ended = self._lost = False
         self._silent_ns = 0
         self._heartbeat = 0
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self.has_ended = True
-            self._on_gone("died")
+            self._died()
             return
         asyncio.get_running_loop().add_reader(self._pidfd, self._died)
 
@@ -106,17 +107,23 @@ class Watched:
             self._silent_ns = 0
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self._lost("stalled")
+            self._tell("stalled")  # its end is still watched for
 
     def _died(self) -> None:
+        self._let_go()
         self.has_ended = True
-        self._lost("died")
+        self._tell("died")
 
-    def _lost(self, how: str) -> None:
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        self._on_gone(how)
+    def _tell(self, how: str) -> None:
+        if not self._lost:
+            self._lost = True
+            self._on_gone(how)
+
+    def _let_go(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
 
 class Guard:
@@ -235,13 +242,14 @@ class Guard:
         delay_s = _LOOK_S
         patience_s = self._proc.config.engine.guard_patience_ms / 1_000
         cancelled = 0
-        answered: bool | None = None  # once the gateway has ended, its journal has
+        read_of, answered = 0, False  # the gateway whose journal was read, and whether that has all answers
         while not self._relieved():
-            if answered is None and self._gateway.has_ended:
-                answered = self._all_answered()  # before the look: what was answered is listed by it
             try:
                 if empty_since is None:
                     cancelled += await self._cancel_everything()
+                if self._gateway.has_ended and self._gateway.pid != read_of:
+                    # no cancel waits for it; what it finds answered is listed by the look
+                    read_of, answered = self._gateway.pid, self._all_answered()
                 live = await self._listed()
             except ReadError as error:
                 _log.warning("sweep_waits", reason=str(error))
@@ -251,7 +259,11 @@ class Guard:
                 if empty_since is None:
                     empty_since = now
                     _log.info("nothing_live", cause=cause, after_ms=round(1_000 * (now - began), 1))
-                if answered or self._in_order() or now - empty_since >= self._linger_s:
+                if (
+                    (answered and self._gateway.pid == read_of)
+                    or self._in_order()
+                    or now - empty_since >= self._linger_s
+                ):
                     break
             else:
                 empty_since = None

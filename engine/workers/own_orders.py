@@ -102,15 +102,20 @@ class OwnOrders:
         return order
 
     def adopt(self, orders: list[LiveOrder], *, asked: int) -> None:
-        """A SYNC's list is the venue's. What was asked of an order since ``asked``, the SYNC's intent, is
-        still under way."""
+        """A SYNC's list is the venue's. What was asked for since ``asked``, the last SYNC's intent, is still
+        under way: the gateway also sends lists that nobody asked for."""
         for order in orders:
             known = self.by_slot(order.live_slot)
             if known is not None and known.leaving and known.leaving_intent > asked:
-                self.leaving(order, known.leaving_intent)
-        self.live = orders
+                self.leaving(order, known.leaving_intent, replaced=known.replaced)
+        listed = {order.intent for order in orders}
+        self.live = orders + [
+            order
+            for order in self.live
+            if order.live_slot < 0 and order.intent > asked and order.intent not in listed
+        ]
         self._kernel.clear_own()
-        for order in orders:
+        for order in self.live:
             self._resized(order)
 
     # ---- what we do --------------------------------------------------------------------------

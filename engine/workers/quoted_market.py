@@ -21,7 +21,6 @@ from engine.alerts import Alert, Alerts, Severity
 from engine.arena import Arena, cell, unpadded
 from engine.config import MarketConfig
 from engine.events import Gate, KillCause, Lifecycle, LocalReject, News
-from engine.quoting.gates import PARTIAL
 from engine.quoting.inventory import Stock
 from engine.quoting.orders import LiveOrder
 from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, allows
@@ -335,7 +334,7 @@ class QuotedMarket:
             self._requoter.forget()
         elif leaving:
             return  # nothing new
-        elif held & ~(PARTIAL | Gate.INVENTORY) or self.orders.unknown_on_both_sides:
+        elif self.policy.gates.state.pulls or self.orders.unknown_on_both_sides:
             self._sweep.pull(clock)
             self._requoter.forget()
         elif not self.kernel.ready:
@@ -343,8 +342,8 @@ class QuotedMarket:
         elif held & Gate.POST_FILL:
             self._requoter.message_is_news()
             self._cancels_wait = self._ladder.cancel_aggressive(clock)
-        elif held & Gate.INVENTORY:
-            return  # a SYNC is under way: nothing new; what is live stays
+        elif held & Gate.INVENTORY or not self.synced:
+            return  # a SYNC is due or under way, which the gates may not know yet: nothing new, the live stay
         else:
             self._requoter.requote(clock)
 

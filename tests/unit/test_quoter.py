@@ -350,6 +350,19 @@ def test_a_reconciliation_pulls_nothing_even_after_a_fill(quoting: Venue) -> Non
     assert len(market(quoting).live) == len(live) - 1
 
 
+def test_a_list_that_nobody_asked_for_forgets_no_order_under_way(venue: Venue) -> None:
+    """The gateway tells its books anew before it has taken what waits in the order ring."""
+    venue.run()
+    venue.snapshot({45: 300}, {55: 300})
+    venue.sync()
+    placed = venue.run()
+    venue.sync()
+    assert venue.run(0.1) == []
+    venue.acknowledge(placed)
+    assert venue.run(0.1) == []
+    assert {order.live_slot for order in market(venue).live} == set(range(len(placed)))
+
+
 def test_unknown_outcomes_on_both_sides_pull_everything(quoting: Venue) -> None:
     """§5.3 INVENTORY: nobody knows what is shown, so nothing is, until the venue has said it."""
     for _ in range(60):

@@ -472,6 +472,20 @@ def test_row29_a_replace_under_way_is_no_oversale(tmp_path: Path) -> None:
     assert market(venue).gates & Gate.INVENTORY
 
 
+def test_a2_an_oversale_holds_back_the_other_side_too(tmp_path: Path) -> None:
+    """Even while the venue's word waits for a request under way."""
+    quote: dict[str, Any] = {"qty_per_level": 900, "allow_buy": False, "auto_reinvest_enabled": False}
+    venue = started(tmp_path, yes=200, no=200, **quote)
+    reload(venue, 2, base_spread_cents=4, **quote)
+    by_outcome = {intent.outcome: intent for intent in venue.run(1.0)}
+    venue.acknowledge([by_outcome[Outcome.NO]], first_slot=9)
+    venue.answer(ExecutionKind.UNKNOWN, intent=by_outcome[Outcome.YES].intent)
+    reload(venue, 3, base_spread_cents=8, **quote)
+    assert venue.run(1.0) == []
+    assert not market(venue).synced
+    assert row(venue).yes_available == -200
+
+
 def test_spare_cash_is_minted_into_pairs_once_a_minute(tmp_path: Path) -> None:
     """EX-24 live: 1900 pairs of 480 / 450, and nothing more."""
     venue = Venue(tmp_path)
