@@ -67,6 +67,11 @@ def frozen_by(orders: Iterable[Resting], taker_fee_bps: int) -> Frozen:
     return Frozen(yes_volume=yes, no_volume=no, cash_cents=cash)
 
 
+def free_pairs(stock: Stock, frozen: Frozen) -> int:
+    """Pairs of shares that no own order holds; below zero when more is for sale than held."""
+    return min(stock.yes_volume - frozen.yes_volume, stock.no_volume - frozen.no_volume)
+
+
 def assets_cents(stock: Stock, fair_price_cents: int) -> int:
     """Assets at fair (§11 A3): own frozen cash counts, frozen shares are still ours."""
     return (

@@ -18,7 +18,7 @@ from engine._native import ffi, lib
 from engine.arena import unpadded
 from engine.events import GatewayCounter, LocalReject
 from engine.quoting.effects import PAIR_CENTS
-from engine.quoting.inventory import frozen_by
+from engine.quoting.inventory import free_pairs, frozen_by
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import ReadError
 from engine.workers.gateway_context import GatewayContext
@@ -134,7 +134,6 @@ class CommandDesk:
         if missing_cents <= 0:
             return 0
         pairs = -(-missing_cents // PAIR_CENTS)
-        free_pairs = min(stock.yes_volume - frozen.yes_volume, stock.no_volume - frozen.no_volume)
-        if pairs > free_pairs:
+        if pairs > free_pairs(stock, frozen):
             return venue.NOT_ENOUGH_CASH
         return await self._funds.burn_for_operator(market, pairs)

@@ -27,7 +27,7 @@ from engine.booking_journal import Baseline, BookedSupply
 from engine.durable import write_durably
 from engine.events import Kill, LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
-from engine.quoting.inventory import frozen_by
+from engine.quoting.inventory import free_pairs, frozen_by
 from engine.risk.rate import WindowLimit
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused, Unknown
@@ -311,8 +311,7 @@ class MarketFunds:
                 return LocalReject.NOT_READY
             free_cents = stock.cash_cents - frozen.cash_cents
             return LocalReject.CASH if intent.quantity * PAIR_CENTS > free_cents else None
-        free_pairs = min(stock.yes_volume - frozen.yes_volume, stock.no_volume - frozen.no_volume)
-        return LocalReject.OVERSELL if intent.quantity > free_pairs else None
+        return LocalReject.OVERSELL if intent.quantity > free_pairs(stock, frozen) else None
 
     async def _supply_for(self, market: GatewayMarket, intent: Intent, kind: SupplyKind) -> None:
         try:

@@ -14,7 +14,7 @@ from engine._native import ffi
 from engine.alerts import Alert, Alerts, Severity
 from engine.events import Scenario, Side
 from engine.quoting.drift import Drift, compare
-from engine.quoting.inventory import AppliedTrades, Frozen, Stock, apply_trade, leg_id
+from engine.quoting.inventory import AppliedTrades, Frozen, Stock, apply_trade, free_pairs, leg_id
 from engine.quoting.orders import held_by
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
@@ -56,8 +56,7 @@ class Holdings:
     @property
     def free_pairs(self) -> int:
         """Pairs of shares that no live order holds; below zero when more is for sale than held."""
-        frozen = self.frozen
-        return min(self.stock.yes_volume - frozen.yes_volume, self.stock.no_volume - frozen.no_volume)
+        return free_pairs(self.stock, self.frozen)
 
     @property
     def is_oversold(self) -> bool:

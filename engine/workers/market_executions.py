@@ -131,7 +131,7 @@ class MarketExecutions:
                     price_cents=order.price_cents,
                     remaining=order.remaining,
                 )
-        self._orders.gone(record.live_slot, event)
+        self._orders.gone(order, event)
         self._requoter.wanted = True
 
     def _on_rejected(self, record: Any, clock: Clock) -> None:
@@ -141,8 +141,7 @@ class MarketExecutions:
             return
         self._row.counters.rejects += 1
         follows = refusal(code)
-        self._requoter.pause(clock, follows.pause_ns)
-        self._requoter.shut(clock, follows.shut_ns)
+        self._requoter.hold_back(clock, pause_ns=follows.pause_ns, shut_ns=follows.shut_ns)
         self._requoter.wanted = True
         self._orders.refused(intent)
         if self._life.burn_refused(intent, code, clock) == Step.RECONCILE or follows.resync:

@@ -91,15 +91,11 @@ class OwnOrders:
         order.state = step(ORDERS, order.state, OrderEvent.PARTIAL_FILL)
         self._resized(order)
 
-    def gone(self, live_slot: int, event: OrderEvent) -> LiveOrder | None:
-        """FILLED, CANCELLED or replaced: the order, in its last state; None when nobody knew it."""
-        order = self.by_slot(live_slot)
-        if order is None:
-            return None
+    def gone(self, order: LiveOrder, event: OrderEvent) -> None:
+        """FILLED, CANCELLED or replaced."""
         order.state = step(ORDERS, order.state, event)
         self.live.remove(order)
         self._resized(order)
-        return order
 
     def adopt(self, orders: list[LiveOrder], *, asked: int) -> None:
         """A SYNC's list is the venue's. What was asked for since ``asked``, the last SYNC's intent, is still

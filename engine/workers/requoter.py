@@ -60,13 +60,15 @@ class Requoter:
         """The ladder was taken off the book: the next one needs no reason."""
         self._quoted = None
 
-    def pause(self, clock: Clock, pause_ns: int) -> None:
-        """No new ladder for so long; a longer pause already begun holds."""
-        self.paused_until_ns = max(self.paused_until_ns, clock.mono_ns + pause_ns)
-
-    def shut(self, clock: Clock, shut_ns: int) -> None:
-        """No new orders for so long, as if their tokens were spent; what is to be cancelled is."""
+    def hold_back(self, clock: Clock, *, pause_ns: int, shut_ns: int) -> None:
+        """After a refusal: no new ladder for ``pause_ns``; no new orders for ``shut_ns``, as if their tokens
+        were spent, while what is to be cancelled is."""
+        self._pause(clock, pause_ns)
         self._ladder.shut(clock, shut_ns)
+
+    def _pause(self, clock: Clock, pause_ns: int) -> None:
+        """A longer pause already begun holds."""
+        self.paused_until_ns = max(self.paused_until_ns, clock.mono_ns + pause_ns)
 
     def end_pause(self, clock: Clock) -> None:
         """Once it is over."""
@@ -114,7 +116,7 @@ class Requoter:
             self._counters.quotes += 1
         elif waiting:
             # an answer or a token is needed first: no busy loop over the same plan
-            self.pause(clock, _PLAN_RETRY_NS)
+            self._pause(clock, _PLAN_RETRY_NS)
         elif not self._orders.any_busy:
             self.wanted = False
 

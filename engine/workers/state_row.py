@@ -11,8 +11,8 @@ from typing import Any
 from engine._native import ffi, lib
 from engine.arena import check
 from engine.events import DefenseLevel, Gate, Lifecycle, MarketStatus, Side
-from engine.quoting.inventory import Stock
-from engine.quoting.orders import LiveOrder, held_by
+from engine.quoting.inventory import Frozen, Stock
+from engine.quoting.orders import LiveOrder
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 
@@ -87,15 +87,15 @@ class StateRow:
         cursor: Any,
         *,
         stock: Stock,
+        frozen: Frozen,
         live: Sequence[LiveOrder],
-        taker_fee_bps: int,
         lifecycle: Lifecycle,
         status: MarketStatus,
         gates: Gate,
         synced: bool,
     ) -> None:
         state = self.counters
-        self._fill_stock(stock, live, taker_fee_bps)
+        self._fill_stock(stock, frozen)
         self._fill_decision(clock)
         self._fill_book(cursor)
         state.updated_at_ms = clock.unix_ms
@@ -118,9 +118,8 @@ class StateRow:
         )
         check(code, "state row")
 
-    def _fill_stock(self, stock: Stock, live: Sequence[LiveOrder], taker_fee_bps: int) -> None:
+    def _fill_stock(self, stock: Stock, frozen: Frozen) -> None:
         state = self.counters
-        frozen = held_by(live, taker_fee_bps)
         state.yes_volume = stock.yes_volume
         state.no_volume = stock.no_volume
         state.yes_available = stock.yes_volume - frozen.yes_volume

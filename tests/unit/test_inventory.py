@@ -12,6 +12,7 @@ from engine.quoting.inventory import (
     assets_cents,
     buy_freeze_cents,
     fee_cents,
+    free_pairs,
     frozen_by,
     leg_id,
 )
@@ -120,6 +121,8 @@ def test_frozen_by_counts_shares_of_sells_and_cash_of_buys() -> None:
     )
     # platform example X15
     assert (frozen.yes_volume, frozen.no_volume, frozen.cash_cents) == (200, 150, 4_008)
+    assert free_pairs(Stock(yes_volume=500, no_volume=400), frozen) == 250
+    assert free_pairs(Stock(yes_volume=180, no_volume=400), frozen) == -20
 
 
 def test_a_leg_more_than_the_capacity_evicts_the_oldest() -> None:
