@@ -48,7 +48,7 @@ from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
 from engine.workers.gateway_truth import VenueTruth
 from engine.workers.hardening import harden
-from engine.workers.intent_journal import IntentJournal, JournalError
+from engine.workers.intent_journal import ORDERS, IntentJournal, JournalError
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -142,7 +142,7 @@ class Gateway:
         """
         journal = self._context.journal
         for sent in journal.unresolved():
-            if sent.op not in ("place", "replace"):
+            if sent.op not in ORDERS:
                 continue
             found = await self._desk.walk_for(sent.market, sent.id, sent.at_ms)
             _log.info(
@@ -329,7 +329,7 @@ class Gateway:
 
     async def _rebuild(self) -> None:
         """The trade list was lost sight of: every market's cash and shares anew from the venue."""
-        self._trades.reset()
+        self._trades.lost = False
         markets = list(self._context.markets.values())
         for market in markets:
             market.open_for_orders = False

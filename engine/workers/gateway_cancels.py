@@ -31,8 +31,15 @@ _log = structlog.get_logger()
 
 RESEND_DELAYS_S: Final = (0.2, 0.5, 1.0)
 RETRY_S: Final = 1.0  # between attempts that must succeed in the end: cancels, look-ups
+#: Refusals that say nothing of the request itself.
 INCONCLUSIVE: Final = frozenset({venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED})
 _FILLS_WAIT_S: Final = 2.0
+
+
+def resend_delay_s(attempt: int) -> float:
+    """Seconds from an attempt to the next one, of what is repeated until the venue has said what it did;
+    attempts count from 0."""
+    return RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else RETRY_S
 
 
 class Cancels:
@@ -116,7 +123,7 @@ class Cancels:
                     return
                 case _:
                     self._context.counts.resends += 1
-            await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else RETRY_S)
+            await asyncio.sleep(resend_delay_s(attempt))
             attempt += 1
             if order.gone():
                 break

@@ -18,7 +18,7 @@ from engine.workers.clock import unix_ms
 from engine.workers.gateway_controls import Controls
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
-from engine.workers.intent_journal import IntentJournal, JournalError, Sent
+from engine.workers.intent_journal import ORDERS, IntentJournal, JournalError, Sent
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -93,7 +93,7 @@ class GatewayContext:
                 self.order_tokens.take(at_mono_ns)
             elif sent.op == "replace" and market is not None:
                 market.replace_tokens.take(at_mono_ns)
-            if sent.op in ("place", "replace") and market is not None:
+            if sent.op in ORDERS and market is not None:
                 market.order_tokens.take(at_mono_ns)
         self.journal.lately.clear()
 

@@ -11,7 +11,7 @@ Writes: PAUSE and RISK in kill words, kill files.
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -98,49 +98,50 @@ class Controls:
         ``bucket`` is the venue's limit it falls under, ``reserve`` whether a part of that is for cancels.
         """
         now_mono_ns = int(lib.mono_now_ns())
-        standing = standing_of(
-            market, order, self._account(market, now_mono_ns, admitting, bucket, reserve), now_mono_ns
-        )
+        top = market.top()
+        account = self._account(market, top, now_mono_ns, admitting, bucket, reserve)
+        standing = standing_of(market, order, top, account, now_mono_ns)
         reason = first_refusal(candidate, standing, self._limits)
         if reason is not None:
             self._refused_here(market, order, reason, now_mono_ns)
         return reason
 
     def _account(
-        self, market: GatewayMarket, now_mono_ns: int, admitting: bool, bucket: Bucket, reserve: bool
+        self,
+        market: GatewayMarket,
+        top: Any,
+        now_mono_ns: int,
+        admitting: bool,
+        bucket: Bucket,
+        reserve: bool,
     ) -> Account:
-        orders, frozen_cents, loss_cents, cash_cents = -1, 0, 0, 0
+        orders, frozen_cents, loss_cents, cash_cents, budget_cents = -1, 0, 0, 0, 0
         for other in self._markets.values():
             orders += len(other.orders)
             cash_cents += other.account.stock.cash_cents
+            budget_cents += other.quote.budget_limit_cents
             if other is not market:
                 commitment = other.commitment()
                 frozen_cents += commitment.frozen_cents
                 loss_cents += commitment.worst_loss_cents
-        unallocated_cents = self.unallocated_cents
+        unallocated_cents, loss_max_cents = self.unallocated_cents, self._risk.engine_loss_max_cents
         return Account(
             admitting=admitting,
-            stale=self._stale(market, now_mono_ns),
+            stale=self._stale(market, top, now_mono_ns),
             clock_offset_ms=self._clock.proven_ms,
             collar_cents=market.quote.max_spread_cents + self._risk.collar_ladder_cents,
             orders=orders,
             other_frozen_cents=frozen_cents,
             other_loss_cents=loss_cents,
-            loss_limit_cents=self._engine_loss_limit_cents(),
+            loss_limit_cents=budget_cents if loss_max_cents is None else loss_max_cents,
             account_cents=0 if unallocated_cents is None else unallocated_cents + cash_cents,
             tokens=bucket.tokens(now_mono_ns),
             reserved_tokens=bucket.capacity * self._risk.cancel_reserve_percent // 100 if reserve else 0,
         )
 
-    def _engine_loss_limit_cents(self) -> int:
-        own = self._risk.engine_loss_max_cents
-        if own is not None:
-            return own
-        return sum(market.quote.budget_limit_cents for market in self._markets.values())
-
-    def _stale(self, market: GatewayMarket, now_mono_ns: int) -> Stale:
+    def _stale(self, market: GatewayMarket, top: Any, now_mono_ns: int) -> Stale:
         return stale(
-            market.signs(),
+            market.signs(top),
             now_mono_ns,
             risk=self._risk,
             quote=market.quote,
@@ -211,9 +212,10 @@ class Controls:
                 market.lower_pause()
                 self._wake(market)
                 _log.info("pause_over", market=market.market_id)
-            if self._must_pull(market, now_mono_ns):
+            top = market.top()
+            if self._must_pull(market, top, now_mono_ns):
                 pulled.append(market)
-            self._reconcile_if_due(market)
+            self._reconcile_if_due(market, top)
         return pulled
 
     def _take_config(self, market: GatewayMarket) -> None:
@@ -226,8 +228,8 @@ class Controls:
         if news:
             _log.info("config_applied", market=market.market_id, version=market.config_version)
 
-    def _must_pull(self, market: GatewayMarket, now_mono_ns: int) -> bool:
-        found = self._stale(market, now_mono_ns)
+    def _must_pull(self, market: GatewayMarket, top: Any, now_mono_ns: int) -> bool:
+        found = self._stale(market, top, now_mono_ns)
         if not found:
             self._stale_since[market.slot] = now_mono_ns
             return False
@@ -237,9 +239,8 @@ class Controls:
         self._proc.alert(Alert.CONTROL_STALE, Severity.WARNING, market=market.market_id, stale=found.name)
         return True
 
-    def _reconcile_if_due(self, market: GatewayMarket) -> None:
+    def _reconcile_if_due(self, market: GatewayMarket, top: Any) -> None:
         """§7.5: after a ghost, and when a gap or reconnect of the feed has begun a new book generation."""
-        top = market.top()
         if top.valid and top.generation != market.seen_generation:
             market.reconcile_due |= market.seen_generation != 0
             market.seen_generation = int(top.generation)

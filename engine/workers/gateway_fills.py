@@ -53,23 +53,20 @@ _ROLES: Final = {"MAKER": lib.ROLE_MAKER, "TAKER": lib.ROLE_TAKER}
 
 
 class TradeFeed:
-    """The account's fills. ``lost`` is called when a walk back found no known leg."""
+    """The account's fills. ``lost`` is set when a walk back found no known leg."""
 
     def __init__(self, context: GatewayContext) -> None:
         self._context: Final = context
         self._applied: Final = AppliedTrades()
         self._wanted: Final = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
-        self._lost = False
+        # more fills than can be walked happened unseen: cash and positions are not known until they have been
+        # taken from the venue anew
+        self.lost = False
         self._listed: frozenset[str] = frozenset()  # legs of the newest page of the last poll
         self._known_before: dict[str, datetime] = {}  # per market: older legs are known, applied or not
         self._newest_at: dict[str, datetime] = {}  # per market: executed_at of the newest applied leg
         self.bus_steady = False  # the event bus tells fills: polls are for repair
-
-    @property
-    def lost(self) -> bool:
-        """More fills than can be walked happened unseen: cash and positions are not known until reset."""
-        return self._lost
 
     def poke(self) -> None:
         """Fills may have happened: a poll is due now, unless the bus tells them."""
@@ -144,7 +141,7 @@ class TradeFeed:
             # a page of which the bus has told everything joins both: nothing is missing before it
             if new:
                 _log.error("trade_cursor_lost", pages=_WALK_PAGES_MAX, items=PAGE_ITEMS)
-                self._lost = True
+                self.lost = True
         self._apply(unseen)
         self._listed = frozenset(_leg(trade) for trade in newest)
         if newest:
@@ -179,7 +176,7 @@ class TradeFeed:
                 continue
             self._applied.add(leg)
             market = self._context.markets_by_id.get(trade.market_id)
-            if market is not None and not trade.audit and not self._lost:
+            if market is not None and not trade.audit and not self.lost:
                 self._apply_leg(market, trade)
 
     def _apply_leg(self, market: GatewayMarket, trade: AccountTrade) -> None:
@@ -239,7 +236,7 @@ class TradeFeed:
             self._context.reports_of(market).filled(market, order)
             market.orders.close(order)
 
-    # -- start and reset
+    # -- start
 
     async def resume(self, market: GatewayMarket) -> bool:
         """Applies what happened since the account row's cursor, and knows the rest as applied.
@@ -290,10 +287,6 @@ class TradeFeed:
         """Marks the newest page's legs in markets that are not ours, so that no walk starts over them."""
         page = await self._context.rest.trades()
         self.know([trade for trade in page.items if trade.market_id not in self._context.markets_by_id])
-
-    def reset(self) -> None:
-        """Cash and positions have been taken from the venue anew."""
-        self._lost = False
 
 
 def _leg(trade: AccountTrade) -> str:

@@ -34,6 +34,7 @@ from engine.venues.platform_rest import Answered, NotSent, ReadError, Refused, U
 from engine.venues.platform_wire import AmmStartBody, SupplyBody
 from engine.workers.client_ids import CLIENT_ID_CHARS_MAX, short_market_id
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_cancels import INCONCLUSIVE
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_flows import TRANSFER_CENTS_MAX, MoneyFlows
@@ -381,7 +382,7 @@ class MarketFunds:
                     self._note_supply(market, pending)
                     journal.close_intent(key, order=key, at_ms=unix_ms())
                     return None
-                case Refused() if outcome.code not in {venue.RATE_LIMITED, venue.HTTP_UNAUTHORIZED}:
+                case Refused() if outcome.code not in INCONCLUSIVE:
                     journal.close_intent(key, order="", at_ms=unix_ms())
                     return outcome
                 case Refused() | NotSent():

@@ -226,10 +226,10 @@ class GatewayMarket:
             self._top.valid = 0
         return self._top
 
-    def signs(self) -> Signs:
-        """When feed, quoter and venue last gave a sign of life; reads the top row anew."""
+    def signs(self, top: Any) -> Signs:
+        """When feed, quoter and venue last gave a sign of life; ``top`` is the top row as just read."""
         return Signs(
-            book_valid=bool(self.top().valid),
+            book_valid=bool(top.valid),
             feed_mono_ns=int(lib.cell_load(self._feed_beat)),
             snapshot_mono_ns=int(lib.cell_load(self._snapshot_word)),
             worker_mono_ns=int(lib.cell_load(self._worker_beat)),

@@ -1,6 +1,6 @@
 """The gateway's own counts at the moment before an order leaves: what the last checks look at.
 
-Reads: top row, heartbeats.  Writes: nothing.
+Reads: kill word, worker epoch.  Writes: nothing.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ class Account(Struct, frozen=True, kw_only=True, gc=False):
     reserved_tokens: int
 
 
-def standing_of(market: GatewayMarket, order: LiveOrder, account: Account, now_mono_ns: int) -> Standing:
-    """Counts for the last-hop checks of ``order``, which is in its row but not yet sent.
+def standing_of(
+    market: GatewayMarket, order: LiveOrder, top: Any, account: Account, now_mono_ns: int
+) -> Standing:
+    """Counts for the last-hop checks of ``order``, which is in its row but not yet sent. ``top`` is the
+    market's top row as just read.
 
     Every other order counts that was first or has been sent. Of a replace under way the old and the new
     order hold the same shares and cash in turn, so the larger counts; once its outcome is unknown both count.
@@ -85,7 +88,7 @@ def standing_of(market: GatewayMarket, order: LiveOrder, account: Account, now_m
     sell_committed += max(0, -market.pairs_under_way)
     buy_committed += max(0, market.pairs_under_way)
     buy_committed_cents += max(0, market.pairs_under_way) * PAIR_CENTS
-    foreign_bid, foreign_ask = foreign_touch(market, market.top())
+    foreign_bid, foreign_ask = foreign_touch(market, top)
     rules = market.rules
     return Standing(
         now_mono_ns=now_mono_ns,

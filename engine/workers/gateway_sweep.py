@@ -22,7 +22,7 @@ from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import ScopeName
 from engine.workers.clock import unix_ms
-from engine.workers.gateway_cancels import RESEND_DELAYS_S, Cancels
+from engine.workers.gateway_cancels import Cancels, resend_delay_s
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_intents import Intent
@@ -31,8 +31,6 @@ from engine.workers.gateway_market import GatewayMarket
 from engine.workers.intent_journal import Sent
 
 _log = structlog.get_logger()
-
-_RETRY_S: Final = 1.0
 
 
 class Sweeper:
@@ -141,7 +139,7 @@ class Sweeper:
                 await self._cancel_each(market, scope)
                 if await self._none_listed(market, scope, meant):
                     break
-            await asyncio.sleep(RESEND_DELAYS_S[attempt] if attempt < len(RESEND_DELAYS_S) else _RETRY_S)
+            await asyncio.sleep(resend_delay_s(attempt))
             attempt += 1
         await self._tell_gone(market, meant, intent=intent, worker_epoch=worker_epoch)
 

@@ -34,6 +34,8 @@ Operation = Literal["place", "replace", "cancel", "batch", "mint", "burn"]
 DIRECTORY: Final = "intents"
 SEGMENT_BYTES_MAX: Final = 1 << 20
 _SUFFIX: Final = ".jsonl"
+ORDERS: Final[frozenset[Operation]] = frozenset({"place", "replace"})  # their ids are client order ids
+_NAMED: Final = ORDERS | {"mint", "burn"}
 _LATELY_MS: Final = 60_000  # the venue's window of rate limits
 
 
@@ -245,9 +247,6 @@ class IntentJournal:
                     self._forget(line.id)
 
 
-_NAMED: Final = frozenset({"place", "replace", "mint", "burn"})
-
-
 def read_segment(path: Path) -> list[Sent | Closed]:
     """All lines of a segment. Raises JournalError when any but the last cannot be read."""
     *whole, rest = path.read_bytes().split(b"\n")
@@ -279,6 +278,6 @@ def orders_under_way(run_dir: Path) -> set[str]:
     for line in read_journal(run_dir):
         if isinstance(line, Closed):
             found.discard(line.id)
-        elif line.op in ("place", "replace"):
+        elif line.op in ORDERS:
             found.add(line.id)
     return found

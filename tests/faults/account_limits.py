@@ -31,7 +31,7 @@ from engine import rundir
 from engine._native import ffi, lib
 from engine.arena import unpadded
 from engine.events import GatewayCounter, OrderKind
-from engine.workers.intent_journal import Sent, read_journal
+from engine.workers.intent_journal import ORDERS, Sent, read_journal
 from engine.workers.ring_tap import RingTap
 from tests.faults.limits_verdict import Requests, Wish, most_in_a_minute, requests_of, waits_ns
 from tests.integration.gateway_rig import Exchange
@@ -225,7 +225,7 @@ class Verdict:
         sent = {
             line.id
             for line in read_journal(crowd.engine.run_dir)
-            if isinstance(line, Sent) and line.op in ("place", "replace")
+            if isinstance(line, Sent) and line.op in ORDERS
         }
         if requests.client_ids - sent:
             self.problems.append(f"orders that nobody wrote down: {requests.client_ids - sent}")

@@ -84,7 +84,8 @@ def refusals(
             tokens=100,
             reserved_tokens=20,
         )
-        reason = first_refusal(candidate, standing_of(market, order, account, now), Limits.of(RISK))
+        standing = standing_of(market, order, market.top(), account, now)
+        reason = first_refusal(candidate, standing, Limits.of(RISK))
         if reason is not None:
             found.append((candidate, reason))
         order.sent = True

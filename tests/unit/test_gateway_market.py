@@ -98,7 +98,7 @@ def standing(market: GatewayMarket, order: LiveOrder) -> Standing:
         tokens=1,
         reserved_tokens=0,
     )
-    return standing_of(market, order, account, 0)
+    return standing_of(market, order, market.top(), account, 0)
 
 
 # -- ids
