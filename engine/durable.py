@@ -6,19 +6,22 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, payload: bytes) -> None:
+def write_durably(path: Path, payload: bytes, *, synced: bool = True) -> None:
     """Replaces ``path`` (0600) with ``payload`` on disk: fsync, rename, fsync of the directory.
 
-    After a crash the file is the old one or the new one, whole. Several processes may replace the same file;
-    the last one stays. Raises OSError.
+    After a crash the file is the old one or the new one, whole. With ``synced`` False that holds for the
+    death of any process, not for the machine's, and nothing waits for the disk. Several processes may
+    replace the same file; the last one stays. Raises OSError.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
         file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(draft, path)
-    sync_directory(path.parent)
+    if synced:
+        sync_directory(path.parent)
 
 
 def append_durably(path: Path, line: bytes, *, file_bytes_max: int | None = None) -> None:

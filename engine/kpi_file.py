@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from engine import rundir
+from engine.durable import write_durably
 from engine.kpi_values import MarketRecord
 
 KPI_FILE: Final = "kpi.json"
@@ -59,7 +59,7 @@ _DECODER: Final = msgspec.json.Decoder(KpiDocument)
 
 def save(run_dir: Path, document: KpiDocument) -> None:
     """Replaces RUN/kpi.json. Raises OSError, with the old file as it was."""
-    rundir.write_private(run_dir / KPI_FILE, msgspec.json.encode(document))
+    write_durably(run_dir / KPI_FILE, msgspec.json.encode(document), synced=False)
 
 
 def load(path: Path) -> KpiDocument:

@@ -36,6 +36,7 @@ import psutil
 from msgspec import Struct
 
 from engine.arena import Arena
+from engine.durable import write_durably
 
 ARENA_SOCKET: Final = "arena.sock"
 ADMIN_SOCKET: Final = "admin.sock"
@@ -136,14 +137,6 @@ def _is_alive(holder: str) -> bool:
         return False
 
 
-def write_private(path: Path, payload: bytes) -> None:
-    """Replaces a file in one step; 0600."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(fd, "wb") as file:
-        file.write(payload)
-    os.replace(name, path)
-
-
 class RunDirectory:
     """A run directory claimed by this process; :meth:`release` gives it up."""
 
@@ -187,7 +180,7 @@ class RunDirectory:
         return cls(path, lock_fd=lock_fd, fresh=configured is None, link=link)
 
     def publish(self, info: RunInfo) -> None:
-        write_private(self.path / _RUN_FILE, msgspec.json.format(msgspec.json.encode(info)))
+        write_durably(self.path / _RUN_FILE, msgspec.json.format(msgspec.json.encode(info)), synced=False)
 
     def release(self, *, remove: bool) -> None:
         """Gives the directory up; ``remove`` deletes a fresh one with everything in it."""

@@ -33,6 +33,7 @@ from msgspec import Struct
 from engine import crash_points, lifeline, rundir
 from engine.arena import Arena, ArenaError
 from engine.config import EXIT_CONFIG, EXIT_USAGE
+from engine.durable import write_durably
 from engine.observer import Observer
 from engine.paper.client import RefusedError, UnreachableError
 from engine.process_log import LogFile
@@ -316,7 +317,7 @@ class Stage:
         config_file = self.run_dir / "paper.toml"
         port_file = self.run_dir / "paper.address"
         port_file.unlink(missing_ok=True)
-        rundir.write_private(config_file, config.encode())
+        write_durably(config_file, config.encode(), synced=False)
         self.exchange = await ChildProcess.start(
             "exchange",
             [
@@ -351,7 +352,7 @@ class Stage:
 
     async def open_engine(self, config: str, *, market_count: int) -> None:
         """Starts the engine with this TOML document and attaches to its arena."""
-        rundir.write_private(self._engine_config, config.encode())
+        write_durably(self._engine_config, config.encode(), synced=False)
         self.engine = await self._start_engine()
         await self.until(self._attach, what="the engine hands out its arena")
         self._deaths = DeathWatch(self.run_dir / rundir.LOG_DIRECTORY / "supervisor.log")

@@ -54,6 +54,7 @@ from engine.child import (
     children,
 )
 from engine.config import EXIT_CONFIG, Config, ConfigError, market_json
+from engine.durable import write_durably
 from engine.kill_words import KillWords
 from engine.process_log import EventLog, LogFile
 from engine.workers.process import CONFIG_FILE
@@ -197,7 +198,7 @@ class Supervisor:
             lib.cell_store(cell(self._row, field), value)
 
     def _publish_run(self) -> None:
-        rundir.write_private(self.run_dir / CONFIG_FILE, msgspec.json.encode(self.config))
+        write_durably(self.run_dir / CONFIG_FILE, msgspec.json.encode(self.config), synced=False)
         self._run.publish(
             rundir.RunInfo(
                 pid=os.getpid(),

@@ -20,7 +20,7 @@ import hiredis
 import msgspec
 import structlog
 
-from engine import override_store, rundir
+from engine import override_store
 from engine._native import lib
 from engine.alerts import Alert, Severity
 from engine.arena import Arena
@@ -28,6 +28,7 @@ from engine.config import ConfigError, MarketConfig, market_from_json, market_js
 from engine.config.edit import Edit, Edited, edited
 from engine.config.override import apply_override, parse_override
 from engine.config_state import STATE_FILE, OverridesState, Refused
+from engine.durable import write_durably
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisFault, RedisFaultError, RedisLink, fault_of
 
@@ -190,5 +191,5 @@ class Overrides:
     def _write(self, state: OverridesState) -> None:
         self._state = state
         if state != self._written:
-            rundir.write_private(self._proc.run_dir / STATE_FILE, msgspec.json.encode(state))
+            write_durably(self._proc.run_dir / STATE_FILE, msgspec.json.encode(state), synced=False)
             self._written = state

@@ -15,6 +15,7 @@ from engine import rundir
 from engine.cli import app
 from engine.config.override import FLAT_FIELDS
 from engine.config_state import OverridesState, Refused
+from engine.durable import write_durably
 from tests.integration.redis_server import Server
 from tests.integration.test_control_config import overrides, poll
 from tests.integration.test_control_config import rig as rig  # noqa: PLC0414 - a fixture
@@ -50,7 +51,7 @@ def run(rig: WorkerRig, server: Server) -> Iterator[Path]:
         redis_url=server.url,
         market_ids=["A", "B"],
     )
-    rundir.write_private(rig.run_dir / "run.json", msgspec.json.encode(info))
+    write_durably(rig.run_dir / "run.json", msgspec.json.encode(info), synced=False)
     yield rig.run_dir
     done.set()
     thread.join()
@@ -137,7 +138,7 @@ def test_usage(run: Path) -> None:
 def test_show_and_status_say_what_was_refused(run: Path) -> None:
     refused = Refused(config_version="7", reason="gamma_mid='x': must be a decimal number", unix_ms=1)
     state = OverridesState(source_fault="timeout: no answer", refused={"A": refused})
-    rundir.write_private(run / "overrides.json", msgspec.json.encode(state))
+    write_durably(run / "overrides.json", msgspec.json.encode(state), synced=False)
     text = corequote("config", "show", "A", "--run-dir", str(run)).stdout
     assert "REFUSED: config_version 7: gamma_mid='x': must be a decimal number" in text
     assert "amm:config cannot be read (timeout: no answer)" in text

@@ -9,10 +9,11 @@ import pytest
 from engine.durable import append_durably, write_durably
 
 
-def test_a_file_is_replaced_whole_and_no_draft_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synced", [True, False])
+def test_a_file_is_replaced_whole_and_no_draft_stays(tmp_path: Path, synced: bool) -> None:
     path = tmp_path / "facts.json"
-    write_durably(path, b"old, and longer")
-    write_durably(path, b"new")
+    write_durably(path, b"old, and longer", synced=synced)
+    write_durably(path, b"new", synced=synced)
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]
