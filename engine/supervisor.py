@@ -150,7 +150,7 @@ class Supervisor:
         self._last_pass_mono_ns = 0
         self._all_running_logged = False
         self._stop_stage: int | None = None
-        self._started_mono_ns = time.monotonic_ns()
+        self._began_mono_ns = 0  # the loop, and with it the start of the quoters
         self._quoters_have_run = False
         self._stage_deadline_mono_ns = 0
         self._unclean: list[str] = []
@@ -228,6 +228,7 @@ class Supervisor:
                 if self._embeds_valkey:
                     self._start_valkey_first()
                 self._restore_facts()
+                self._began_mono_ns = time.monotonic_ns()
                 while not self.done:
                     self.do_work(time.monotonic_ns())
                     self._wait()
@@ -350,9 +351,8 @@ class Supervisor:
     def _may_start_late(self, now_mono_ns: int) -> bool:
         """Every quoter has run once, or all had time enough."""
         if not self._quoters_have_run:
-            rows = [self.arena.process(child.row_index) for child in self._by_kind[QUOTER] if child.row_index]
-            self._quoters_have_run = now_mono_ns >= self._started_mono_ns + _LATE_NS_MAX or all(
-                lib.cell_load(cell(row, "state")) == lib.PROCESS_RUNNING for row in rows
+            self._quoters_have_run = now_mono_ns >= self._began_mono_ns + _LATE_NS_MAX or all(
+                child.announced for child in self._by_kind[QUOTER]
             )
         return self._quoters_have_run
 
