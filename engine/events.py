@@ -6,6 +6,7 @@ The numbers come from the C declaration; nothing here can disagree with it.
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
+from typing import Final
 
 from engine._native import lib
 
@@ -105,6 +106,13 @@ class MarketStatus(IntEnum):
     RESOLVED = lib.MARKET_RESOLVED
     SETTLED = lib.MARKET_SETTLED
     VOIDED = lib.MARKET_VOIDED
+
+
+PAID_OUT: Final = frozenset({MarketStatus.SETTLED, MarketStatus.VOIDED})
+"""Shares of a market in one of these have become cash, without a trade: the ledger alone has it."""
+
+OVER: Final = PAID_OUT | {MarketStatus.RESOLVED}
+"""No market in one of these is ever traded again; its shares become cash, or have."""
 
 
 class Scenario(IntEnum):

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from engine import kill_files
 from engine.config import MARKET_ID_PATTERN, market_from_json
-from engine.events import Lifecycle, LocalReject, MarketStatus
+from engine.events import OVER, Lifecycle, LocalReject
 from engine.snapshot import market_view
 from engine.venues import platform_rest as venue
 from engine.workers.control_answers import AMM_NOT_RUNNING, AMM_RUNNING, Author, RefusedError, known
@@ -72,8 +72,7 @@ class MarketLives:
         if self._commands.lifecycle(slot) != Lifecycle.STOPPED:
             raise RefusedError(409, AMM_RUNNING, f"{wish.market_id}: runs already")
         state = market_view(self._proc.arena, slot).state
-        gone = (MarketStatus.RESOLVED, MarketStatus.SETTLED, MarketStatus.VOIDED)
-        if state is not None and state.market_status in gone:
+        if state is not None and state.market_status in OVER:
             text = f"{wish.market_id}: the market is {state.market_status.name}"
             raise RefusedError(422, venue.MARKET_NOT_ACTIVE, text)
         configured = market_from_json(self._proc.arena.config_bytes(slot)[1]).quote.initial_price_cents

@@ -25,7 +25,7 @@ from engine._native import lib
 from engine.arena import ArenaError
 from engine.booking_journal import Baseline, BookedSupply
 from engine.durable import write_durably
-from engine.events import Kill, LocalReject, MarketStatus, OrderKind
+from engine.events import OVER, PAID_OUT, Kill, LocalReject, MarketStatus, OrderKind
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.inventory import free_pairs, frozen_by
 from engine.risk.rate import WindowLimit
@@ -84,14 +84,6 @@ class PendingSupply(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     idempotency_key: str
 
 
-PAID_OUT: Final = frozenset({MarketStatus.SETTLED, MarketStatus.VOIDED})
-"""Shares of a market in one of these have become cash, without a trade: the ledger alone has it."""
-
-
-GONE: Final = PAID_OUT | {MarketStatus.RESOLVED}
-"""No market in one of these is ever opened again."""
-
-
 class MarketFunds:
     """Cash and pairs of the account's markets."""
 
@@ -140,7 +132,7 @@ class MarketFunds:
             if refused is None:
                 market.resolved_pairs = pending.quantity if pending.kind == "mint" else -pending.quantity
         elif not market.account.funded:
-            if market.status in GONE:
+            if market.status in OVER:
                 raise StartRefusedError(venue.MARKET_NOT_ACTIVE, f"market is {market.status.name}")
             async with self._flows.alone:
                 await self._fund(market, budget_cents or market.quote.initial_funding_cents)

@@ -15,7 +15,7 @@ import structlog
 
 from engine._native import lib
 from engine.alerts import Alert, Severity
-from engine.events import MarketStatus
+from engine.events import PAID_OUT, MarketStatus
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import Answered, ReadError, Refused
 from engine.venues.platform_wire import MarketSummary, VenueOrder
@@ -24,7 +24,7 @@ from engine.workers.gateway_cancels import Cancels
 from engine.workers.gateway_cash import CashTruth
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
-from engine.workers.gateway_funds import PAID_OUT, MarketFunds
+from engine.workers.gateway_funds import MarketFunds
 from engine.workers.gateway_intents import Intent
 from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
 from engine.workers.gateway_sweep import Sweeper

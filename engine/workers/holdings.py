@@ -110,11 +110,11 @@ class Holdings:
         self._policy.money.corrected(self.stock, venue)
         self._become(venue)
 
-    def reconcile(self, venue: Stock, *, paid_out: bool) -> None:
+    def reconcile(self, venue: Stock, *, over: bool) -> None:
         """§7.5: the first SYNC is taken as it is; a later one only when it differs by more than
         the tolerances.
 
-        ``paid_out``: shares have become cash, so that any difference is expected.
+        ``over``: the market's shares become cash, so that any difference is expected.
         """
         if not self._counters.syncs:
             self._become(venue)
@@ -127,7 +127,7 @@ class Holdings:
             self._alert(
                 Alert.INVENTORY_NETTING_OVERRIDE, Severity.CRITICAL, market=market, **found.differences
             )
-        if not paid_out:
+        if not over:
             if found.drift == Drift.TOLERATED:
                 self._alert(
                     Alert.INVENTORY_DRIFT_WARNING, Severity.WARNING, market=market, **found.differences

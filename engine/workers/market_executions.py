@@ -166,7 +166,7 @@ class MarketExecutions:
     # ---- the market and the account ----------------------------------------------------------
 
     def _on_status(self, status: MarketStatus) -> None:
-        if self._state.venue_says(status) and self._state.is_paid_out:
+        if self._state.venue_says(status) and self._state.is_over:
             self._sync.ask()
 
     def _on_rules(self, rules: Any) -> None:
@@ -208,7 +208,7 @@ class MarketExecutions:
 
     def _finish_sync(self, answer: SyncAnswer) -> None:
         self._sync.answer = None
-        self._holdings.reconcile(answer.stock, paid_out=self._state.is_paid_out)
+        self._holdings.reconcile(answer.stock, over=self._state.is_over)
         self._row.counters.syncs += 1
         self._orders.adopt(answer.live, asked=self._sync.intent)
         self._holdings.count_oversold()

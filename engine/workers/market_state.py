@@ -5,20 +5,16 @@ Writes: the kill word of its market, through its kill switch.
 
 from __future__ import annotations
 
-from typing import Final
-
 import structlog
 
 from engine.alerts import Alert, Alerts, Severity
-from engine.events import KillCause, Lifecycle, MarketStatus
+from engine.events import OVER, PAID_OUT, KillCause, Lifecycle, MarketStatus
 from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, allows, step
 from engine.workers.kill_switch import KillSwitch
 from engine.workers.market_life import MarketLife
 from engine.workers.sweep import Sweep
 
 _log = structlog.get_logger()
-
-_CLOSED: Final = (MarketStatus.SETTLED, MarketStatus.VOIDED)
 
 
 class MarketState:
@@ -40,9 +36,9 @@ class MarketState:
         return self.status == MarketStatus.ACTIVE
 
     @property
-    def is_paid_out(self) -> bool:
+    def is_over(self) -> bool:
         """Resolution and settlement move stock and cash without a trade."""
-        return self.status in (MarketStatus.RESOLVED, *_CLOSED)
+        return self.status in OVER
 
     def enter(self, event: LifecycleEvent) -> None:
         """Raises TransitionError for an event that the lifecycle's table does not have here."""
@@ -60,7 +56,7 @@ class MarketState:
         if self.is_active:
             self._alert(Alert.MARKET_STATUS, Severity.WARNING, market=self._market, status=status.name)
         self.status = status
-        if status in _CLOSED:
+        if status in PAID_OUT:
             self.enter(LifecycleEvent.CLOSED)
         elif status == MarketStatus.RESOLVED and allows(LIFECYCLE, self.lifecycle, LifecycleEvent.RESOLVED):
             self.enter(LifecycleEvent.RESOLVED)

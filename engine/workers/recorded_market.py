@@ -20,6 +20,7 @@ from msgspec import structs
 from engine._native import ffi, lib
 from engine.arena import Arena
 from engine.events import (
+    OVER,
     DefenseLevel,
     Direction,
     ExecutionKind,
@@ -46,7 +47,6 @@ _COUNTED_KINDS: Final = frozenset(
     {OrderKind.PLACE, OrderKind.REPLACE, OrderKind.CANCEL, OrderKind.BATCH_CANCEL}
 )
 _RESTING: Final = frozenset({lib.LIVE_ACTIVE, lib.LIVE_CANCELLING})
-_PAID_OUT: Final = frozenset({MarketStatus.RESOLVED, MarketStatus.SETTLED, MarketStatus.VOIDED})
 _TWO_SIDED: Final = frozenset({DefenseLevel.NORMAL, DefenseLevel.WIDEN})
 
 
@@ -233,7 +233,7 @@ class RecordedMarket:
                 self.kpis.flow(at_ns, int(record.cash_cents) - known.cash_cents)
         elif kind == ExecutionKind.SYNC_END and self._staged is not None:
             stock, self._staged = self._staged, None
-            self.kpis.venue_stock(at_ns, stock, settled=self._status in _PAID_OUT)
+            self.kpis.venue_stock(at_ns, stock, settled=self._status in OVER)
 
 
 _ANSWERS: Final = frozenset(
