@@ -40,6 +40,10 @@ class OrderKind(IntEnum):
     SYNC = lib.ORDER_SYNC
 
 
+NO_LIVE_SLOT: Final = 0xFFFF
+"""``live_slot`` of an intent or execution that is about no order of ours."""
+
+
 class News(IntEnum):
     """What an order is the first answer to."""
 

@@ -18,7 +18,6 @@ from engine.events import Direction, Outcome, Side
 from engine.risk.pretrade import Candidate
 from engine.workers.client_ids import ClientIds
 
-NO_LIVE_SLOT: Final = 0xFFFF
 _CLOSED_MAX: Final = 256  # orders remembered after they are gone
 _EARLY_FILLS_MAX: Final = 256  # fills of orders whose acknowledgement is still under way
 

@@ -13,9 +13,9 @@ from msgspec import structs
 
 from engine._native import ffi, lib
 from engine.arena import check, padded
-from engine.events import ExecutionKind
+from engine.events import NO_LIVE_SLOT, ExecutionKind
 from engine.quoting.inventory import Leg
-from engine.workers.gateway_live import NO_LIVE_SLOT, LiveOrder
+from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket, StartFailure
 from engine.workers.process import WorkerProcess
 

@@ -6,20 +6,18 @@ Writes: order intents ring.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
 from engine._native import ffi, lib
-from engine.events import DefenseLevel, Gate, OrderKind, Phase
+from engine.events import NO_LIVE_SLOT, DefenseLevel, Gate, OrderKind, Phase
 from engine.quoting.funding import DesiredOrder
 from engine.quoting.orders import LiveOrder
 from engine.quoting.supply import Merge, Mint
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.pending_news import PendingNews
-
-NO_LIVE_SLOT: Final = 0xFFFF
 
 Emit = Callable[[Any], int]
 

@@ -15,7 +15,6 @@ from engine.quoting.funding import DesiredOrder
 from engine.quoting.orders import LiveOrder
 from engine.quoting.transitions import ORDERS, OrderEvent, step
 from engine.workers.clock import Clock
-from engine.workers.intents import NO_LIVE_SLOT
 from engine.workers.market_kernel import MarketKernel
 
 
@@ -30,8 +29,7 @@ class OwnOrders:
         return iter(self.live)
 
     def by_slot(self, live_slot: int) -> LiveOrder | None:
-        if live_slot == NO_LIVE_SLOT:
-            return None
+        """None also for NO_LIVE_SLOT: an order nobody has acknowledged has -1."""
         return next((order for order in self.live if order.live_slot == live_slot), None)
 
     @property
