@@ -1,5 +1,8 @@
 """The ``corequote`` command, the outermost layer: arguments become calls, errors become exit codes.
 
+What ``run`` has no use for is imported where it is used: nothing is quoted while an engine that starts
+again still imports.
+
 Exit codes, the same for every command: 0 done; 1 not everything ended well; 2 usage; 3 nothing
 runs; 78 the configuration, or something it names, cannot be used (starting again will not help).
 """
@@ -19,11 +22,7 @@ from engine import (
     cli_market,
     config,
     config_view,
-    explain_view,
-    kpi_file,
-    report_view,
     rundir,
-    status_view,
     supervisor,
     valkey,
 )
@@ -95,6 +94,8 @@ def status(
 
     Exit codes: 0 an engine runs; 2 several run and none was chosen; 3 nothing runs.
     """
+    from engine import status_view  # noqa: PLC0415
+
     try:
         chosen = the_run(run_dir)
         report = status_view.collect(chosen)
@@ -116,6 +117,8 @@ def explain(
 
     Exit codes: 0 shown; 2 no such market, or several engines run; 3 nothing runs.
     """
+    from engine import explain_view  # noqa: PLC0415
+
     try:
         explanation = explain_view.collect(the_run(run_dir), market)
     except (rundir.RunDirError, ArenaError) as error:
@@ -146,6 +149,8 @@ def report(
     Exit codes: 0 shown; 2 several engines run and none was chosen, or both sources were; 3 nothing runs,
     or nothing was recorded.
     """
+    from engine import kpi_file, report_view  # noqa: PLC0415
+
     if run_dir is not None and from_file is not None:
         raise fail("--run-dir and --from name two sources, give one", EXIT_USAGE)
     try:
@@ -190,7 +195,6 @@ def oracle_clear(market: _Market, run_dir: RunDirOption = None) -> None:
 
 
 def _oracle(run_dir: Path | None, market: str, price_cents: int | None, ttl_s: float) -> None:
-    # Imported here: most commands need no event loop.
     from engine import oracle_operator  # noqa: PLC0415
     from engine.oracle_store import OracleValueError  # noqa: PLC0415
 
@@ -211,7 +215,6 @@ def _oracle(run_dir: Path | None, market: str, price_cents: int | None, ttl_s: f
 )
 def paper(context: typer.Context) -> None:
     """Run the paper exchange: REST and WebSocket to trade against (`corequote paper --help`)."""
-    # Imported here: the engine's own commands do not need an exchange to start.
     from engine.paper.__main__ import main as paper_main  # noqa: PLC0415
 
     raise typer.Exit(paper_main(context.args))
@@ -247,7 +250,6 @@ def demo(
     Exit codes: 0 all is well; 1 something is not, and is named; 2 usage; 78 the feed or the directory
     cannot be used.
     """
-    # Imported here: the engine's own commands do not need an exchange to start.
     from engine import demo as play  # noqa: PLC0415
 
     options = play.DemoOptions(
@@ -266,6 +268,8 @@ def demo(
 @app.command()
 def version() -> None:
     """Print the version and the layout of shared memory this build speaks."""
+    from engine import status_view  # noqa: PLC0415
+
     print(f"corequote {distribution_version('corequote')} (arena layout {status_view.layout()})")
 
 

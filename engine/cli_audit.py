@@ -5,23 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import date
-from typing import Annotated, Final
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from engine import rundir
-from engine.books.audit import Audit, audit, run_config
-from engine.books.compare import Comparison
-from engine.books.exchange import BooksError
 from engine.config import EXIT_CONFIG, EXIT_USAGE
 from engine.terminal import EXIT_FAILED, EXIT_NOT_RUNNING, RunDirOption, fail, the_run
-
-_ROWS_MAX: Final = 200
-_SUMMARY_TABLES: Final = frozenset({"trades", "amm:orders"})  # rows of which are not shown
-_PLAIN_WIDTH: Final = 160
 
 
 def audit_command(
@@ -47,6 +38,10 @@ def audit_command(
     Exit codes: 0 all equal; 1 a difference, each with column, the exchange's value and ours; 2 usage; 3
     nothing runs; 78 the database or Redis cannot be read.
     """
+    from engine import audit_view  # noqa: PLC0415
+    from engine.books.audit import audit, run_config  # noqa: PLC0415
+    from engine.books.exchange import BooksError  # noqa: PLC0415
+
     try:
         wanted = date.fromisoformat(day)
     except ValueError:
@@ -67,42 +62,5 @@ def audit_command(
     if as_json:
         sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
     else:
-        show(result)
+        audit_view.show(result)
     raise typer.Exit(0 if result.equal else EXIT_FAILED)
-
-
-def show(result: Audit, console: Console | None = None) -> None:
-    """Prints what is equal in short, or what differs in full."""
-    if console is None:
-        console = Console(highlight=False, markup=False)
-        if not console.is_terminal:
-            console.width = _PLAIN_WIDTH
-    console.print(
-        f"{result.market} {result.day} ({result.time_zone}), account {result.account}: "
-        f"{result.legs} legs, {result.compared} cells compared, {len(result.differences)} differ",
-        soft_wrap=True,
-    )
-    if result.legs_taken_over:
-        console.print(f"{result.legs_taken_over} legs from before our bookings are the exchange's word")
-    if result.legs_not_in_processed:
-        console.print(f"{result.legs_not_in_processed} legs of the day are not in amm:processed")
-    shown = result.differences or [cell for cell in result.cells if cell.table not in _SUMMARY_TABLES]
-    console.print(_table(shown[:_ROWS_MAX]))
-    if len(shown) > _ROWS_MAX:
-        console.print(f"and {len(shown) - _ROWS_MAX} more: --json lists all")
-
-
-def _table(cells: list[Comparison]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("table", "row", "column"):
-        table.add_column(name, overflow="fold")
-    for name in ("exchange's", "ours"):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("ours is of")
-    for cell in cells:
-        table.add_row(cell.table, cell.row, cell.column, _text(cell.exchange), _text(cell.ours), cell.source)
-    return table
-
-
-def _text(value: object) -> str:
-    return "-" if value is None else str(value)

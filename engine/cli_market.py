@@ -19,7 +19,6 @@ from engine._native import lib
 from engine.arena import Arena, ArenaError
 from engine.config import EXIT_USAGE, ConfigError
 from engine.kill_files import KillOrder
-from engine.snapshot import live_orders
 from engine.terminal import EXIT_FAILED, EXIT_NOT_RUNNING, RunDirOption, fail, the_run
 
 _RAISED_S: Final = 3.0
@@ -75,6 +74,7 @@ def kill(
 
 def _await_killed(arena: Arena, slots: dict[str, int]) -> None:
     """Waits for the words, then for the orders; raises typer.Exit when either does not come."""
+    from engine.snapshot import live_orders  # noqa: PLC0415
 
     def raised(slot: int) -> bool:
         return bool(lib.cell_load(arena.kill_market(slot)) & lib.KILL_ADMIN)
