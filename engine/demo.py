@@ -141,6 +141,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     feed_file: Path | None = None
     feed: FeedSummary | None = None
     order_rate_limit: int | None = None  # requests a minute; the exchange's own then do not hold for us
+    quote: dict[str, Any] = {}  # parameters that differ from the demo's
 
 
 # ---- planning: pure, but for reading the recording --------------------------------------
@@ -228,7 +229,7 @@ def engine_config(plan: Plan, url: str) -> str:
             # the exchange goes with the demo: a guard that is left alone has nobody to talk to
             "engine": {"guard_patience_ms": GUARD_PATIENCE_MS},
             "venue": {"url": url, "username": AMM_USERNAME} | limit,
-            "quote": LIVELY if plan.feed is None else LIVELY | RECORDED,
+            "quote": LIVELY | (RECORDED if plan.feed is not None else {}) | plan.quote,
             "markets": [
                 {
                     "id": market.id,

@@ -50,6 +50,7 @@ QUICK_FAULTS = 10
 FULL_FAULTS = 220
 MARKETS = 3
 ORDER_RATE_LIMIT = 60_000  # a minute
+POST_FILL_DELAY_MS = 500  # the shortest: what a market waits for after a fill is no part of a restart
 KINDS = ("supervisor", "guard", "ingest", "quoter", "gateway", "writer", "control")
 PULLS_QUOTES = frozenset({"supervisor", "ingest", "quoter", "gateway"})
 STOPPED_SHARE = 0.25
@@ -373,7 +374,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         directory = PrivateDirectory(None)
         # a fault every few seconds asks for more new orders than the account's limit lets a restart have
         plan = structs.replace(
-            make_plan(DemoOptions(markets=MARKETS, seed=seed)), order_rate_limit=ORDER_RATE_LIMIT
+            make_plan(DemoOptions(markets=MARKETS, seed=seed)),
+            order_rate_limit=ORDER_RATE_LIMIT,
+            quote={"post_fill_delay_ms": POST_FILL_DELAY_MS},
         )
         problems = final_problems(uvloop.run(perform(plan, directory, console, play=campaign.play)))
     except (StageError, StopAskedError) as error:
