@@ -56,7 +56,7 @@ demo: venv ## run exchange, traders and engine: SECONDS= REPORT= MARKETS= FEED= 
 test: venv ## run every test that is quick, files side by side (ARGS= goes to pytest, one after another then)
 	@$(if $(ARGS),exec $(VENV_PYTHON) -m pytest $(ARGS),
 	folder=$$(mktemp -d -t cq.XXXXXX)
-	trap 'rm -rf "$$folder"' EXIT
+	trap 'rm -rf "$$folder" || :' EXIT
 	$(VENV_PYTHON) -m pytest $(SIDE_BY_SIDE) --basetemp "$$folder")
 
 lint: venv ## ruff, strict mypy, and each native/*.c alone under gcc and clang with every warning an error
