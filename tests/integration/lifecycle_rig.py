@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -142,10 +142,10 @@ class LiveEngine:
 
     def call(self, path: str, **wish: Any) -> admin_client.AdminAnswer:
         """POST of the admin API, once the control process listens."""
-        until(self.control_runs, "the control process", deadline_s=DEADLINE_S)
+        until(self._control_runs, "the control process", deadline_s=DEADLINE_S)
         return admin_client.call(self.run_dir, "POST", path, {"reason": "a test", **wish})
 
-    def control_runs(self) -> bool:
+    def _control_runs(self) -> bool:
         views = take(self.arena).processes
         return any(view.name == "control" and view.state is ProcessState.RUNNING for view in views)
 
@@ -161,9 +161,13 @@ class LiveEngine:
         )
 
     def processes(self) -> dict[str, psutil.Process]:
-        """The engine's live processes by name."""
-        views = take(self.arena).processes
-        return {view.name: psutil.Process(view.pid) for view in views if view.pid}
+        """The engine's live processes by name; one that has just died is none, whatever its row says."""
+        found = {}
+        for view in take(self.arena).processes:
+            with suppress(psutil.NoSuchProcess):
+                if view.pid:
+                    found[view.name] = psutil.Process(view.pid)
+        return found
 
     def log(self, name: str) -> str:
         return (self.run_dir / "log" / f"{name}.log").read_text()

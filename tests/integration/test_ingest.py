@@ -272,7 +272,7 @@ def test_a_market_without_a_book_holds_nobody_up(tmp_path: Path, venue: Scripted
     try:
         rig.start("ingest", INGEST)
         rig.await_running(INGEST)
-        (running,) = rig.logged("ingest", "running")
+        (running,) = until(lambda: rig.logged("ingest", "running"), "the line after the state")
         assert running["without_snapshot"] == ["MKT-B"]
         assert (rig.top(0).valid, rig.top(1).valid) == (1, 0)
         venue.snapshots["MKT-B"] = book("SNAPSHOT", 1, market="MKT-B", asks=[(70, 1)])

@@ -88,7 +88,7 @@ def test_suspension_is_an_emergency_that_ends_with_it(engine: LiveEngine, exchan
     assert KillCause(state.kill_causes) == KillCause.MARKET_SUSPENDED
     until(lambda: not exchange.live(MARKET), "no order of the suspended market is live")
     assert engine.is_in(OTHER_MARKET, Lifecycle.RUNNING)
-    assert exchange.live(OTHER_MARKET)
+    engine.await_quotes(OTHER_MARKET)
     set_status(operator, MARKET, "ACTIVE")
     engine.await_lifecycle(MARKET, Lifecycle.RUNNING)
     engine.await_quotes(MARKET)
@@ -111,7 +111,7 @@ def test_resolution_winds_down_with_one_burn(engine: LiveEngine, exchange: Excha
     ]
     assert len(burns) == 1
     assert engine.is_in(OTHER_MARKET, Lifecycle.RUNNING)
-    assert exchange.live(OTHER_MARKET)
+    engine.await_quotes(OTHER_MARKET)
     assert engine.call("/start", market_id=MARKET).code == 3002
 
 
