@@ -132,6 +132,7 @@ class WorkerRig:
                 process.kill()
                 process.wait(DEADLINE_S)
         os.close(self.gateway_bell)
+        os.close(self.arena.fd)
 
 
 def write_state(

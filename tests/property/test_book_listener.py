@@ -125,25 +125,31 @@ def test_the_form_of_a_frame_makes_no_difference(
     steps: list[tuple[str, dict[int, int], dict[int, int], bool]],
 ) -> None:
     mixed, unusual = Stream(), Stream()
-    sequence = 1
-    content: tuple[str, int, dict[int, int], dict[int, int]] = ("SNAPSHOT", 1, {40: 1}, {60: 1})
-    for now, (what, bids, asks, usual) in enumerate([("snapshot", {40: 1}, {60: 1}, True), *steps], start=2):
-        if what == "binary":
-            mixed.refuse(now)
-            unusual.refuse(now)
-            continue
-        if what == "snapshot":
-            sequence = 1
-            content = ("SNAPSHOT", 1, bids, asks)
-        elif what == "next":
-            sequence += 1
-            content = ("DELTA", sequence, bids, asks)
-        elif what == "gap":
-            sequence += 2
-            content = ("DELTA", sequence, bids, asks)
-        elif what == "old":
-            content = ("DELTA", max(1, sequence - 1), bids, asks)
-        broken = b"!" if what == "broken" else b""
-        mixed.receive(frame(*content, "," if usual else UNUSUAL) + broken, now)
-        unusual.receive(frame(*content, UNUSUAL) + broken, now)
-    assert mixed.state() == unusual.state()
+    try:
+        sequence = 1
+        content: tuple[str, int, dict[int, int], dict[int, int]] = ("SNAPSHOT", 1, {40: 1}, {60: 1})
+        for now, (what, bids, asks, usual) in enumerate(
+            [("snapshot", {40: 1}, {60: 1}, True), *steps], start=2
+        ):
+            if what == "binary":
+                mixed.refuse(now)
+                unusual.refuse(now)
+                continue
+            if what == "snapshot":
+                sequence = 1
+                content = ("SNAPSHOT", 1, bids, asks)
+            elif what == "next":
+                sequence += 1
+                content = ("DELTA", sequence, bids, asks)
+            elif what == "gap":
+                sequence += 2
+                content = ("DELTA", sequence, bids, asks)
+            elif what == "old":
+                content = ("DELTA", max(1, sequence - 1), bids, asks)
+            broken = b"!" if what == "broken" else b""
+            mixed.receive(frame(*content, "," if usual else UNUSUAL) + broken, now)
+            unusual.receive(frame(*content, UNUSUAL) + broken, now)
+        assert mixed.state() == unusual.state()
+    finally:
+        for stream in (mixed, unusual):
+            os.close(stream.arena.fd)

@@ -7,6 +7,7 @@ lost. It would refuse an order for shares that other sells hold (5001), and neve
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from engine.quoting.inventory import Leg
 from engine.risk.pretrade import Candidate, Limits, first_refusal
 from engine.workers.gateway_live import LiveOrder
 from tests.integration.gateway_rig import PATIENT
-from tests.unit.test_gateway_market import new_market, standing
+from tests.unit.test_gateway_market import new_arena, new_market, standing
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
@@ -34,7 +35,8 @@ class World:
     """The venue's books, the gateway's, and what the one has not told the other yet."""
 
     def __init__(self) -> None:
-        self.gateway = new_market()
+        self.arena = new_arena()
+        self.gateway = new_market(self.arena)
         self.gateway.account.set_position(yes_volume=HELD[YES], yes_cost=0, no_volume=HELD[NO], no_cost=0)
         self.gateway.account.set_cash(10_000_000, cursor="", funded=True)
         self.held = dict(HELD)
@@ -175,10 +177,13 @@ STEPS = (World.place, World.place, World.replace, World.cancel, World.answer, Wo
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 999), st.integers(1, 90)), max_size=80))
 def test_what_is_for_sale_is_held(program: list[tuple[object, int, int]]) -> None:
     world = World()
-    for step, pick, quantity in program:
-        step(world, pick, quantity)  # type: ignore[operator]
-        for outcome in (YES, NO):
-            assert world.for_sale(outcome) <= world.held[outcome], (step, outcome)
-    world._hear_all()
-    volumes = {YES: world.gateway.account.stock.yes_volume, NO: world.gateway.account.stock.no_volume}
-    assert volumes == world.held, "both books agree once all is heard"
+    try:
+        for step, pick, quantity in program:
+            step(world, pick, quantity)  # type: ignore[operator]
+            for outcome in (YES, NO):
+                assert world.for_sale(outcome) <= world.held[outcome], (step, outcome)
+        world._hear_all()
+        stock = world.gateway.account.stock
+        assert {YES: stock.yes_volume, NO: stock.no_volume} == world.held, "they agree once all is heard"
+    finally:
+        os.close(world.arena.fd)

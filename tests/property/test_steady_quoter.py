@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -130,20 +131,23 @@ def test_it_settles_and_is_silent_for_a_hundred_cycles(
     middle = quote["initial_price_cents"]
     with tempfile.TemporaryDirectory() as directory:
         venue = BookVenue(Path(directory), **quote)
-    venue.run()
-    venue.snapshot({middle - spread: 300}, {middle + spread: 300})
-    venue.sync(yes=yes, no=no, cash=cash)
-    for _ in range(60):
-        sent = venue.run(0.5)
+    try:
+        venue.run()
+        venue.snapshot({middle - spread: 300}, {middle + spread: 300})
+        venue.sync(yes=yes, no=no, cash=cash)
+        for _ in range(60):
+            sent = venue.run(0.5)
+            check_live(venue, quote["position_limit"])
+            kinds = {intent.kind for intent in sent}
+            if kinds & {OrderKind.BATCH_CANCEL, OrderKind.MINT, OrderKind.BURN}:
+                return  # killed by its stock, or it changes it: another test's matter
+            free = iter(slot for slot in range(64) if market(venue).orders.by_slot(slot) is None)
+            for intent in sent:
+                venue.acknowledge([intent], first_slot=next(free))
+        silent = [venue.run(1.0) for _ in range(100)]
+        assert not any(silent)
+        due_ns = market(venue).next_timer_ns() - venue.mono_ns
+        assert due_ns == SECOND, "nothing of the ladder waits: the next look is the next cycle's"
         check_live(venue, quote["position_limit"])
-        kinds = {intent.kind for intent in sent}
-        if kinds & {OrderKind.BATCH_CANCEL, OrderKind.MINT, OrderKind.BURN}:
-            return  # killed by its stock, or it changes it: another test's matter
-        free = iter(slot for slot in range(64) if market(venue).orders.by_slot(slot) is None)
-        for intent in sent:
-            venue.acknowledge([intent], first_slot=next(free))
-    silent = [venue.run(1.0) for _ in range(100)]
-    assert not any(silent)
-    due_ns = market(venue).next_timer_ns() - venue.mono_ns
-    assert due_ns == SECOND, "nothing of the ladder waits: the next look is the next cycle's"
-    check_live(venue, quote["position_limit"])
+    finally:
+        os.close(venue.arena.fd)
