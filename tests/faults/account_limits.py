@@ -19,7 +19,6 @@ import argparse
 import random
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,12 +30,12 @@ from engine import rundir
 from engine._native import ffi, lib
 from engine.arena import unpadded
 from engine.events import GatewayCounter, OrderKind
+from engine.paper.model import AMM_USER_ID
 from engine.workers.intent_journal import ORDERS, Sent, read_journal
 from engine.workers.ring_tap import RingTap
 from tests.faults.limits_verdict import Requests, Wish, most_in_a_minute, requests_of, waits_ns
 from tests.integration.gateway_rig import Exchange
-from tests.integration.lifecycle_rig import LiveEngine
-from tests.integration.worker_rig import until
+from tests.integration.lifecycle_rig import LiveEngine, short_directory
 
 MARKETS = 50
 SECONDS = 90.0
@@ -46,7 +45,6 @@ REPLACES_PER_MINUTE = 400
 CANCEL_NS_MAX = 1_000_000_000
 STARTS_PER_MINUTE = 10
 STRANGER = "stranger"
-USER_ID = "00000000-0000-4000-a000-000000000001"
 
 #: The oracle goes through these prices, and every step moves both touches.
 PRICES = (50, 52, 50, 48)
@@ -73,7 +71,6 @@ class Crowd:
         self.exchange = Exchange(
             folder, limits="contract", markets=self.markets, exempt=("operator", STRANGER)
         )
-        self.operator = self.exchange.operator()
         self._stranger = self.exchange.trader(deposit_cents=10_000_000, name=STRANGER)
         self.engine = LiveEngine(
             folder, self.exchange, *self.markets, quote=QUOTE, workers=WORKERS, oracle="operator"
@@ -97,15 +94,7 @@ class Crowd:
         self._taps = [
             RingTap(arena.order_ring(worker), "order_record_t", 0) for worker in range(arena.worker_slots)
         ]
-        url = until(lambda: rundir.read_info(self.engine.run_dir).redis_url, "Redis", deadline_s=30)
-        self._redis = redis.Redis.from_url(url)
-        until(self._redis_answers, "Redis answers", deadline_s=30)
-
-    def _redis_answers(self) -> bool:
-        try:
-            return bool(self._redis.ping())
-        except redis.RedisError:
-            return False
+        self._redis = redis.Redis.from_url(rundir.read_info(self.engine.run_dir).redis_url)
 
     def step(self) -> None:
         """One pass: listen, move what is due, trade now and then."""
@@ -168,16 +157,6 @@ class Crowd:
         side = self._rng.choice(("YES", "NO"))
         self._stranger.buy(market, side, TAKES_UP_TO, shares, time_in_force="IOC")
 
-    def journal(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        after = 0
-        while True:
-            page = self.operator.get(f"admin/journal?after={after}")
-            entries += page["items"]
-            if not page["items"] or page["items"][-1]["sequence"] >= page["last_sequence"]:
-                return entries
-            after = page["items"][-1]["sequence"]
-
     def kill_gateway(self) -> None:
         """kill -9; the supervisor starts another."""
         self._refused_before += self.counter(GatewayCounter.RATE_LIMITED)
@@ -209,7 +188,7 @@ class Verdict:
         )
         waits = waits_ns(crowd.wishes, requests, end_ns=end_ns)
         self.late = [wait for wait in waits if wait[0] > CANCEL_NS_MAX]
-        self.waits_ms = [wait / 1e6 for wait, _ in waits]
+        self.waits_ms = [wait / 1e6 for wait, _ in waits] or [0.0]
         self.wishes = crowd.wishes
         self.requests = requests
         if self.refused or self.broken:
@@ -270,7 +249,8 @@ def run(folder: Path, *, markets: int, seconds: float, seed: int, said: Any = pr
             time.sleep(PASS_S)
         code = crowd.engine.stop()
         crowd.listen()
-        verdict = Verdict(crowd, requests_of(crowd.journal(), user_id=USER_ID), end_ns=time.time_ns())
+        requests = requests_of(crowd.exchange.journal(), user_id=AMM_USER_ID)
+        verdict = Verdict(crowd, requests, end_ns=time.time_ns())
         if code != 0:
             verdict.problems.append(f"the engine ended with {code}")
         return verdict
@@ -285,8 +265,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, metavar="S")
     wish = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if wish.seed is None else wish.seed
-    with tempfile.TemporaryDirectory(prefix="cq-", ignore_cleanup_errors=True) as folder:
-        verdict = run(Path(folder), markets=wish.markets, seconds=wish.seconds, seed=seed)
+    with short_directory() as folder:
+        verdict = run(folder, markets=wish.markets, seconds=wish.seconds, seed=seed)
     if verdict.places < ORDERS_PER_MINUTE // 2 or verdict.replaces < REPLACES_PER_MINUTE // 2:
         verdict.problems.append("less than half of the limits was used: nothing was shown")
     for line in verdict.lines():

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import Direction, ExecutionKind, OrderKind, Outcome
+from engine.paper.model import AMM_USER_ID
 from tests.faults.history import Intents, doubled, explain
 from tests.integration.gateway_rig import AMM, PATIENT, Exchange, GatewayRig, Quoter
 from tests.integration.worker_rig import until
@@ -45,7 +46,6 @@ TAKER_EVERY = 40  # passes
 LOOK_EVERY_S = 2.0
 QUIET_S_MAX = 120.0
 PAUSE_S_MAX = 60.0
-USER_ID = "00000000-0000-4000-a000-000000000001"
 
 ACTIONS: dict[str, dict[str, Any]] = {
     "before send": {"type": "drop_request"},
@@ -230,16 +230,6 @@ class Campaign:
             script.hear()
         return all(script.in_flight == 0 for script in self._scripts)
 
-    def _journal(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        after = 0
-        while True:
-            page = self._operator.get(f"admin/journal?after={after}")
-            entries += page["items"]
-            if not page["items"] or page["items"][-1]["sequence"] >= page["last_sequence"]:
-                return entries
-            after = page["items"][-1]["sequence"]
-
     def _false_answers(self, intents: Intents, at_exchange: set[str]) -> list[str]:
         """What the worker was told of a new order is what the exchange has."""
         problems = []
@@ -260,9 +250,9 @@ class Campaign:
 
     def _judge(self, by_rule: dict[str, int]) -> int:
         answers = [script.quoter.sync() for script in self._scripts]
-        entries = self._journal()
+        entries = self._exchange.journal()
         intents = Intents.of_run(self._rig.run_dir)
-        history = explain(entries, intents, user_id=USER_ID)
+        history = explain(entries, intents, user_id=AMM_USER_ID)
         problems = list(history.problems)
         ids = [
             order["client_order_id"] for market_id in MARKETS for order in self._exchange.orders(market_id)
@@ -339,7 +329,7 @@ def shows_pause(folder: Path, *, seed: int) -> bool:
 def _own_sides(trade: dict[str, Any]) -> list[int]:
     """Book sides of the market maker in a trade: 0 buyer, 1 seller; none in the rows of mint and burn."""
     parties = (trade["buy_user_id"], trade["sell_user_id"])
-    return [] if "SYSTEM" in parties else [side for side, user in enumerate(parties) if user == USER_ID]
+    return [] if "SYSTEM" in parties else [side for side, user in enumerate(parties) if user == AMM_USER_ID]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,7 +27,15 @@ def exchange(root: Path) -> Iterator[Exchange]:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A Redis of the test's own."""
-    with Server(tmp_path) as started:
-        yield started
+def idle_server(tmp_path: Path) -> Iterator[Server]:
+    """A Redis of the test's own that is not started: tests differ in when, and how."""
+    server = Server(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(idle_server: Server) -> Server:
+    """The same, started."""
+    idle_server.start()
+    return idle_server

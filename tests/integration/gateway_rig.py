@@ -129,6 +129,16 @@ class Exchange:
         """The market maker's whole cash, free and frozen."""
         return int(self.amm.get("account/balance")["total_balance_cents"])
 
+    def journal(self) -> list[dict[str, Any]]:
+        """Every entry of the exchange's journal, in commit order."""
+        operator, entries, after = self.operator(), [], 0
+        while True:
+            page = operator.get(f"admin/journal?after={after}")
+            entries += page["items"]
+            if not page["items"] or page["items"][-1]["sequence"] >= page["last_sequence"]:
+                return entries
+            after = page["items"][-1]["sequence"]
+
     def set_faults(self, *rules: dict[str, Any]) -> None:
         """What the exchange does wrong from here on; without rules all is well."""
         self.operator().put("admin/faults", {"seed": 0, "rules": list(rules)})
@@ -403,9 +413,13 @@ def _as_dict(record: Any) -> dict[str, Any]:
     }
 
 
-def fault_at(path: str, action: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A rule of :meth:`Exchange.set_faults` for requests to ``path``, below ``/api/v1``."""
-    return {"name": "the fault", "action": action, "match": {"path": f"/api/v1{path}"}, **fields}
+def fault_at(
+    path: str, action: dict[str, Any], *, match: dict[str, Any] | None = None, **fields: Any
+) -> dict[str, Any]:
+    """A rule of :meth:`Exchange.set_faults` for requests to ``path``, below ``/api/v1``, and what else of
+    them is to ``match``."""
+    match = {"path": f"/api/v1{path}", **(match or {})}
+    return {"name": "the fault", "action": action, "match": match, **fields}
 
 
 def books_agree(rig: GatewayRig, exchange: Exchange) -> bool:

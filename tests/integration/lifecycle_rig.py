@@ -28,9 +28,6 @@ DEADLINE_S = 90.0
 _PATIENCE = """
 [risk]
 heartbeat_stale_ms = 20_000
-[engine]
-heartbeat_timeout_ms = 20_000
-workers = {workers}
 [quote]
 max_latency_ms = 1_000
 """
@@ -67,8 +64,11 @@ class LiveEngine:
         tables = "".join(f'[[markets]]\nid = "{market}"\n{source}' for market in markets)
         intervals = {"status_poll_interval_ms": 200, "trade_poll_interval_ms": 200, **venue}
         keys = "".join(f"{key} = {value}\n" for key, value in intervals.items())
-        patience = _PATIENCE.format(workers=workers)
-        self.config.write_text(f'[venue]\nurl = "{exchange.url}"\n{keys}{patience}{quote}\n{redis}\n{tables}')
+        self.config.write_text(
+            f'[venue]\nurl = "{exchange.url}"\n{keys}'
+            f"[engine]\nworkers = {workers}\nheartbeat_timeout_ms = 20_000\n"
+            f"{_PATIENCE}{quote}\n{redis}\n{tables}"
+        )
         self.slots = {market: slot for slot, market in enumerate(markets)}
         self.process: subprocess.Popen[bytes] | None = None
         self._arena: Arena | None = None

@@ -14,14 +14,14 @@ import pytest
 
 from engine import config_state, override_store
 from engine._native import lib
-from engine.alerts import Alert, counts
+from engine.alerts import Alert
 from engine.config import MarketConfig, market_from_json, market_json
 from engine.config.edit import Edit, Edited, edited
 from engine.workers.control_config import Overrides
 from engine.workers.process import WorkerProcess
 from engine.workers.redis_link import RedisAddress, RedisFaultError, RedisLink
 from tests.integration.redis_server import Server
-from tests.integration.worker_rig import WorkerRig, until
+from tests.integration.worker_rig import WorkerRig, alerts, until
 
 CONTROL = lib.PROCESS_CONTROL
 RELOAD_S = 5.0  # config_reload_interval_ms of the tests, the shortest allowed
@@ -77,11 +77,6 @@ def put(server: Server, market_id: str, version: int, **fields: Any) -> None:
     server.client.hset(f"amm:config:{market_id}", mapping={"config_version": version, **fields})
 
 
-def raised(rig: WorkerRig, alert: Alert) -> int:
-    found = {count.name: count.count for count in counts(rig.arena.process(CONTROL))}
-    return found.get(alert.name, 0)
-
-
 def test_a_valid_override_becomes_a_new_version_of_its_market_alone(rig: WorkerRig, server: Server) -> None:
     found = overrides(rig)
     put(server, "A", 5, gamma_mid="1.4")
@@ -92,7 +87,7 @@ def test_a_valid_override_becomes_a_new_version_of_its_market_alone(rig: WorkerR
     assert market.override.version == 5
     assert in_force(rig, 1)[0] == 1
     assert state == config_state.OverridesState()
-    assert raised(rig, Alert.CONFIG_APPLIED) == 1
+    assert alerts(rig.arena, CONTROL, Alert.CONFIG_APPLIED) == 1
 
 
 def test_only_a_raised_version_is_looked_into(rig: WorkerRig, server: Server) -> None:
@@ -119,7 +114,7 @@ def test_what_is_refused_changes_nothing_and_says_why_once(rig: WorkerRig, serve
     refused = state.refused["A"]
     assert refused.config_version == "5"
     assert "gamma_long='NaN'" in refused.reason
-    assert raised(rig, Alert.CONFIG_REJECTED) == 1
+    assert alerts(rig.arena, CONTROL, Alert.CONFIG_REJECTED) == 1
     put(server, "A", 6, gamma_long="0.7")
     assert poll(rig, server, found).refused == {}
     assert in_force(rig)[1].quote.gamma_long == 0.7
@@ -229,4 +224,4 @@ def test_the_process_polls_survives_a_lost_server_and_stops_in_order(rig: Worker
     until(lambda: in_force(rig)[0] == 7, f"polled within {RELOAD_S} s", deadline_s=4 * RELOAD_S)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20.0) == 0
-    assert raised(rig, Alert.CONFIG_SOURCE_LOST) == 1
+    assert alerts(rig.arena, CONTROL, Alert.CONFIG_SOURCE_LOST) == 1

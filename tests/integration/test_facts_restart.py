@@ -19,16 +19,9 @@ WRITER = lib.PROCESS_WRITER
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, server: Server) -> Iterator[WorkerRig]:
+def rig(tmp_path: Path, idle_server: Server) -> Iterator[WorkerRig]:
     document = {
-        "redis": {"url": server.url, "interval_ms": 10, "timeout_ms": 400},
+        "redis": {"url": idle_server.url, "interval_ms": 10, "timeout_ms": 400},
         "markets": [{"id": "MKT-A"}, {"id": "MKT-B"}],
     }
     rig = WorkerRig(tmp_path, document)
@@ -62,17 +55,17 @@ def test_the_last_facts_are_written_at_an_orderly_stop(rig: WorkerRig) -> None:
     assert told.phase_volume == 1_000
 
 
-def test_redis_is_asked_where_the_file_is_missing(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_redis_is_asked_where_the_file_is_missing(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     for slot in range(2):
         write_state(rig.arena, slot, **{**ROW, "last_requote_ms": 1, "fair_price_cents": 53})
     process = rig.start("writer", WRITER)
-    until(lambda: server.client.hgetall("amm:engine:MKT-B"), "both hashes")
+    until(lambda: idle_server.client.hgetall("amm:engine:MKT-B"), "both hashes")
     until(lambda: facts.read(rig.run_dir, "MKT-B"), "both files")
     process.terminate()
     process.wait(20)
     facts.path_of(rig.run_dir, "MKT-B").unlink()
-    server.client.hset("amm:engine:MKT-A", "kill_causes", "ADMIN")  # the file knows better
+    idle_server.client.hset("amm:engine:MKT-A", "kill_causes", "ADMIN")  # the file knows better
     arena = make_arena("MKT-A", "MKT-B")
     restored, fault = facts_restore.restore_all(arena, rig.run_dir, rig.config.redis)
     assert fault == ""
@@ -81,15 +74,15 @@ def test_redis_is_asked_where_the_file_is_missing(rig: WorkerRig, server: Server
         assert KillCause(row(arena, slot)[1].kill_causes) == KillCause.DAILY_LOSS | KillCause.PRICE_JUMP
 
 
-def test_an_engine_without_a_past_starts_without_facts(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_an_engine_without_a_past_starts_without_facts(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     arena = make_arena("MKT-A", "MKT-B")
     assert facts_restore.restore_all(arena, rig.run_dir, rig.config.redis) == ([], "")
     assert row(arena)[0].kind == 0
 
 
-def test_a_hash_that_cannot_be_read_stops_the_start(rig: WorkerRig, server: Server) -> None:
-    server.start()
-    server.client.hset("amm:engine:MKT-A", "started_at_ms", "long ago")
+def test_a_hash_that_cannot_be_read_stops_the_start(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
+    idle_server.client.hset("amm:engine:MKT-A", "started_at_ms", "long ago")
     with pytest.raises(FactsError, match="amm:engine:MKT-A"):
         facts_restore.restore_all(make_arena("MKT-A"), rig.run_dir, rig.config.redis)

@@ -14,15 +14,16 @@ from msgspec import structs
 
 from engine import kill_files
 from engine._native import lib
-from engine.alerts import Alert, counts
+from engine.alerts import Alert
 from engine.config import market_json
 from engine.events import DefenseLevel, Direction, ExecutionKind, LocalReject, Outcome
-from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter
-from tests.integration.worker_rig import until, write_state
+from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter, fault_at
+from tests.integration.worker_rig import alerts, until, write_state
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
 PAUSE_MS = 1_500
+POSTED = {"methods": ["POST"]}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -50,7 +51,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, exchange: Exchange) -> Iterato
 @pytest.fixture
 def quoter(rig: GatewayRig, exchange: Exchange) -> Iterator[Quoter]:
     yield rig.quoters[0]
-    exchange.operator().put("admin/faults", {"seed": 0, "rules": []})
+    exchange.set_faults()
     rig.silent.clear()
     rows = (lib.PROCESS_INGEST, lib.PROCESS_QUOTER_FIRST)
     until(lambda: all(lib.mono_now_ns() - rig.heartbeat_ns(row) < 200_000_000 for row in rows), "alive again")
@@ -63,11 +64,6 @@ def quoter(rig: GatewayRig, exchange: Exchange) -> Iterator[Quoter]:
     rig.quoters[0].records.clear()
 
 
-def alerts(rig: GatewayRig, alert: Alert) -> int:
-    row = rig.arena.process(lib.PROCESS_GATEWAY)
-    return next((found.count for found in counts(row) if found.name == alert.name), 0)
-
-
 def is_paused(rig: GatewayRig) -> bool:
     return bool(rig.arena.killed(0) & lib.KILL_PAUSE)
 
@@ -75,7 +71,7 @@ def is_paused(rig: GatewayRig) -> bool:
 def test_orders_far_from_fair_pause_the_market_which_then_goes_on(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
-    before = alerts(rig, Alert.CONTROL_PAUSE)
+    before = alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.CONTROL_PAUSE)
     quoter.live(YES, SELL, 60, 10)
     far = [quoter.place(YES, SELL, 96 + n % 3, n + 1) for n in range(5)]
     assert [quoter.refusal(intent) for intent in far] == [LocalReject.COLLAR] * 5
@@ -85,8 +81,10 @@ def test_orders_far_from_fair_pause_the_market_which_then_goes_on(
     until(lambda: not is_paused(rig), "the pause ends by itself")
     until(lambda: not rig.live_rows(), "pulled")
     quoter.live(YES, SELL, 62, 10)
-    assert alerts(rig, Alert.CONTROL_PAUSE) == before + 1
-    assert alerts(rig, Alert.ORDER_REJECTED) >= 1, "what a control refuses reaches the operator"
+    assert alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.CONTROL_PAUSE) == before + 1
+    assert alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.ORDER_REJECTED) >= 1, (
+        "what a control refuses reaches the operator"
+    )
 
 
 def test_no_order_takes_a_foreign_one_but_the_reducing_side_in_one_side(
@@ -102,12 +100,8 @@ def test_no_order_takes_a_foreign_one_but_the_reducing_side_in_one_side(
 
 
 def test_the_same_order_again_before_an_answer_is_a_duplicate(quoter: Quoter, exchange: Exchange) -> None:
-    slow = {
-        "name": "slow",
-        "match": {"methods": ["POST"], "path": "/api/v1/orders"},
-        "action": {"type": "delay", "moment": "after", "by": {"kind": "fixed", "ms": 300}},
-    }
-    exchange.operator().put("admin/faults", {"seed": 1, "rules": [slow]})
+    slow = {"type": "delay", "moment": "after", "by": {"kind": "fixed", "ms": 300}}
+    exchange.set_faults(fault_at("/orders", slow, match=POSTED))
     intents = [quoter.place(YES, SELL, 63, 7) for _ in range(2)]
     answers = [quoter.expect(ExecutionKind.ACKED, ExecutionKind.REJECTED, intent=each) for each in intents]
     assert [answer["code"] for answer in answers] == [0, LocalReject.DUPLICATE]
@@ -147,11 +141,11 @@ def test_a_quoter_that_gives_no_sign_of_life_loses_its_orders(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
     quoter.live(YES, SELL, 60, 10)
-    before = alerts(rig, Alert.CONTROL_STALE)
+    before = alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.CONTROL_STALE)
     rig.silent.add(lib.PROCESS_QUOTER_FIRST)
     until(lambda: not exchange.live(), "pulled")
     until(lambda: quoter.refusal(quoter.place(YES, SELL, 60, 10)) == LocalReject.STALE, "refused by its name")
-    assert alerts(rig, Alert.CONTROL_STALE) > before
+    assert alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.CONTROL_STALE) > before
 
 
 @pytest.mark.parametrize("how", ["invalid", "silent"])
@@ -172,24 +166,11 @@ def test_a_new_generation_of_the_book_asks_for_the_venues_word(rig: GatewayRig, 
 
 
 def test_six_unknown_outcomes_pause(rig: GatewayRig, quoter: Quoter, exchange: Exchange) -> None:
-    exchange.operator().put(
-        "admin/faults",
-        {
-            "seed": 1,
-            "rules": [
-                {
-                    "name": "lost",
-                    "probability": 1.0,
-                    "match": {"methods": ["POST"], "path": "/api/v1/orders"},
-                    "action": {"type": "drop_reply", "reset": True},
-                }
-            ],
-        },
-    )
+    exchange.set_faults(fault_at("/orders", {"type": "drop_reply", "reset": True}, match=POSTED))
     for number in range(6):
         quoter.place(YES, SELL, 60 + number, 1)
     until(lambda: is_paused(rig), "paused")
-    exchange.operator().put("admin/faults", {"seed": 0, "rules": []})
+    exchange.set_faults()
     until(lambda: not exchange.live() and not rig.live_rows(), "resolved and pulled")
 
 
@@ -223,7 +204,7 @@ def test_a_loss_of_all_markets_together_is_latched_on_disk(
     until(lambda: rig.arena.killed(0) & lib.KILL_ADMIN, "latched by the limit of now")
     assert "50000 cents" in kill_files.read(rig.run_dir)[MARKET].reason
     until(lambda: not exchange.live(), "pulled")
-    assert alerts(rig, Alert.LOSS_LATCH) == 1
+    assert alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.LOSS_LATCH) == 1
     write_state(rig.arena, 0, daily_pnl_cents=0)
     assert rig.arena.killed(0) & lib.KILL_ADMIN, "a better figure lets nothing go on"
 

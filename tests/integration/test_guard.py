@@ -26,13 +26,6 @@ PATIENCE_MS = 3_000
 _LAUNCHER = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:], close_fds=False); time.sleep(600)"
 
 
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exchange]:
-    found = Exchange(tmp_path_factory.mktemp("exchange"))
-    yield found
-    found.end()
-
-
 class GuardRig(GatewayRig):
     """A gateway with orders in two markets, and a guard whose parent plays the supervisor."""
 

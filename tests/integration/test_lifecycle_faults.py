@@ -24,8 +24,7 @@ from engine.snapshot import QuoterState, live_orders, market_view
 from engine.valkey import SOCKET_NAME
 from tests.integration.gateway_rig import MARKET, MARKET_IDS, OTHER_MARKET, Exchange, fault_at
 from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, set_status
-from tests.integration.test_reconciliation import alerts
-from tests.integration.worker_rig import until
+from tests.integration.worker_rig import alerts, until
 
 BOOKLESS = MARKET_IDS[2]
 UNAPPROVED = "MKT-UNAPPROVED"

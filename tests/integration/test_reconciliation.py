@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from engine._native import lib
-from engine.alerts import Alert, counts
-from engine.arena import Arena
+from engine.alerts import Alert
 from engine.events import ExecutionKind, LocalReject
 from tests.integration.gateway_rig import MARKET, OTHER_MARKET, Exchange, GatewayRig, books_agree
 from tests.integration.lifecycle_rig import DEADLINE_S, LiveEngine, short_directory
-from tests.integration.worker_rig import until
+from tests.integration.worker_rig import alerts, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -28,10 +27,6 @@ def behind_its_back(exchange: Exchange, pairs: int, market_id: str = MARKET) -> 
         "amm/mint" if pairs > 0 else "amm/burn",
         {"market_id": market_id, "quantity": abs(pairs), "idempotency_key": f"tests_{uuid.uuid4().hex}"},
     )
-
-
-def alerts(arena: Arena, row: int, alert: Alert) -> int:
-    return next((found.count for found in counts(arena.process(row)) if found.name == alert.name), 0)
 
 
 @pytest.fixture

@@ -33,16 +33,8 @@ def make_rig(run_dir: Path, url: str, **settings: Any) -> WorkerRig:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """Not started: tests differ in when, and how."""
-    server = Server(tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def rig(tmp_path: Path, server: Server) -> Iterator[WorkerRig]:
-    rig = make_rig(tmp_path, server.url)
+def rig(tmp_path: Path, idle_server: Server) -> Iterator[WorkerRig]:
+    rig = make_rig(tmp_path, idle_server.url)
     fill(rig)
     yield rig
     rig.close()
@@ -132,13 +124,13 @@ def all_there(server: Server, *, cash_cents: int) -> bool:
 # ---- the normal path -----------------------------------------------------------------------------
 
 
-def test_rows_become_the_specified_hashes(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_rows_become_the_specified_hashes(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
     rig.await_running(WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    assert server.client.dbsize() == 7  # three per market, and the orders of the one that has some
-    value = orjson.loads(server.client.hget("amm:orders:MKT-A", "ord-ask"))
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    assert idle_server.client.dbsize() == 7  # three per market, and the orders of the one that has some
+    value = orjson.loads(idle_server.client.hget("amm:orders:MKT-A", "ord-ask"))
     assert value == {
         "side": "YES",
         "direction": "SELL",
@@ -153,51 +145,51 @@ def test_rows_become_the_specified_hashes(rig: WorkerRig, server: Server) -> Non
     assert writer_counter(rig, WriterCounter.ERRORS) == 0
 
 
-def test_changes_follow_and_the_newest_row_wins(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_changes_follow_and_the_newest_row_wins(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: order_ids(server) == {b"ord-bid", b"ord-ask"}, "orders")
+    until(lambda: order_ids(idle_server) == {b"ord-bid", b"ord-ask"}, "orders")
     for amount in range(5_000):
         publish(rig, 1, cash_cents=amount)
     write_order(rig.arena, 0, 3, order_id="ord-bid", **{**ORDER, "remaining": 40})
     write_order(rig.arena, 0, 9)
     write_order(rig.arena, 1, 63, order_id="ord-new", **ORDER)
-    until(lambda: cash(server, 1) == b"4999", "the newest row")
-    until(lambda: order_ids(server) == {b"ord-bid"}, "the terminal order is gone")
-    until(lambda: order_ids(server, 1) == {b"ord-new"}, "the new order")
+    until(lambda: cash(idle_server, 1) == b"4999", "the newest row")
+    until(lambda: order_ids(idle_server) == {b"ord-bid"}, "the terminal order is gone")
+    until(lambda: order_ids(idle_server, 1) == {b"ord-new"}, "the new order")
     until(
-        lambda: orjson.loads(server.client.hget("amm:orders:MKT-A", "ord-bid"))["remaining"] == 40,
+        lambda: orjson.loads(idle_server.client.hget("amm:orders:MKT-A", "ord-bid"))["remaining"] == 40,
         "the partial fill",
     )
 
 
-def test_a_market_without_truth_is_left_as_it_was(rig: WorkerRig, server: Server) -> None:
-    server.start()
-    server.client.hset("amm:inventory:MKT-A", mapping={"cash_cents": "777"})
+def test_a_market_without_truth_is_left_as_it_was(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
+    idle_server.client.hset("amm:inventory:MKT-A", mapping={"cash_cents": "777"})
     publish(rig, 0, recovering=1)
     rig.start("writer", WRITER)
-    until(lambda: inventory(server, 1), "the other market")
-    assert inventory(server) == {b"cash_cents": b"777"}
+    until(lambda: inventory(idle_server, 1), "the other market")
+    assert inventory(idle_server) == {b"cash_cents": b"777"}
 
 
-def test_first_round_removes_what_does_not_belong(rig: WorkerRig, server: Server) -> None:
-    server.start()
-    server.client.hset("amm:orders:MKT-A", mapping={"ord-old": "{}", "ord-bid": "{}"})
-    server.client.hset("amm:orders:MKT-B", mapping={"ord-older": "{}"})
-    server.client.hset("amm:inventory:MKT-A", mapping={"cash_cents": "5", "stranger": "1"})
-    server.client.set("amm:state:MKT-B", "not a hash")
-    server.client.hset("amm:config:MKT-A", mapping={"config_version": "3"})
+def test_first_round_removes_what_does_not_belong(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
+    idle_server.client.hset("amm:orders:MKT-A", mapping={"ord-old": "{}", "ord-bid": "{}"})
+    idle_server.client.hset("amm:orders:MKT-B", mapping={"ord-older": "{}"})
+    idle_server.client.hset("amm:inventory:MKT-A", mapping={"cash_cents": "5", "stranger": "1"})
+    idle_server.client.set("amm:state:MKT-B", "not a hash")
+    idle_server.client.hset("amm:config:MKT-A", mapping={"config_version": "3"})
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    assert not server.client.exists("amm:orders:MKT-B")
-    assert server.client.hgetall("amm:config:MKT-A") == {b"config_version": b"3"}  # the operator's
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    assert not idle_server.client.exists("amm:orders:MKT-B")
+    assert idle_server.client.hgetall("amm:config:MKT-A") == {b"config_version": b"3"}  # the operator's
 
 
-def test_updates_are_announced_after_the_rows(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_updates_are_announced_after_the_rows(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    listener = server.client.pubsub(ignore_subscribe_messages=True)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    listener = idle_server.client.pubsub(ignore_subscribe_messages=True)
     listener.subscribe("amm:updates")
     listener.get_message(timeout=1)
     publish(rig, 1, cash_cents=123, inventory_version=42)
@@ -207,28 +199,28 @@ def test_updates_are_announced_after_the_rows(rig: WorkerRig, server: Server) ->
         return message is not None and message["data"] == b"MKT-B 42"
 
     until(announced, "the announcement")
-    assert cash(server, 1) == b"123"
+    assert cash(idle_server, 1) == b"123"
 
 
-def test_announcements_can_be_switched_off(tmp_path: Path, server: Server) -> None:
-    server.start()
-    rig = make_rig(tmp_path, server.url, publish_updates=False)
+def test_announcements_can_be_switched_off(tmp_path: Path, idle_server: Server) -> None:
+    idle_server.start()
+    rig = make_rig(tmp_path, idle_server.url, publish_updates=False)
     try:
         fill(rig)
-        listener = server.client.pubsub(ignore_subscribe_messages=True)
+        listener = idle_server.client.pubsub(ignore_subscribe_messages=True)
         listener.subscribe("amm:updates")
         listener.get_message(timeout=1)
         rig.start("writer", WRITER)
-        until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+        until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
         assert listener.get_message(timeout=0.2) is None
     finally:
         rig.close()
 
 
-def test_password_database_and_tcp(tmp_path: Path, server: Server) -> None:
+def test_password_database_and_tcp(tmp_path: Path, idle_server: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server.start("--port", str(port), "--bind", "127.0.0.1", "--requirepass", "secret-word")
+    idle_server.start("--port", str(port), "--bind", "127.0.0.1", "--requirepass", "secret-word")
     rig = make_rig(tmp_path, f"redis://:secret-word@127.0.0.1:{port}/2")
     client = redis.Redis(port=port, password="secret-word", db=2, retry=None)
     try:
@@ -240,15 +232,15 @@ def test_password_database_and_tcp(tmp_path: Path, server: Server) -> None:
     assert b"secret-word" not in (tmp_path / "writer.log").read_bytes()
 
 
-def test_a_restricted_user_is_enough(tmp_path: Path, server: Server) -> None:
+def test_a_restricted_user_is_enough(tmp_path: Path, idle_server: Server) -> None:
     """With no command that could read the server's settings or endanger its data."""
     rules = "+@read +@write -@dangerous +publish +select ~amm:* ~ratelimit:* &amm:updates"
-    server.start("--user", "engine", "on", ">word", *rules.split())
-    rig = make_rig(tmp_path, f"unix://engine:word@{server.path}")
+    idle_server.start("--user", "engine", "on", ">word", *rules.split())
+    rig = make_rig(tmp_path, f"unix://engine:word@{idle_server.path}")
     try:
         fill(rig)
         rig.start("writer", WRITER)
-        until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+        until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
         assert rig.logged("writer", "eviction_policy_not_readable")
         assert faults(rig) == []
     finally:
@@ -258,63 +250,63 @@ def test_a_restricted_user_is_enough(tmp_path: Path, server: Server) -> None:
 # ---- a server that loses, stalls or refuses ------------------------------------------------------
 
 
-def test_flushall_is_repaired(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_flushall_is_repaired(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.client.flushall()
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes again", deadline_s=REPAIRED_S)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.client.flushall()
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes again", deadline_s=REPAIRED_S)
     assert faults(rig) == []
 
 
-def test_an_older_copy_is_overwritten(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_an_older_copy_is_overwritten(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.client.hset("amm:inventory:MKT-A", "cash_cents", "1")
-    server.client.hset("amm:orders:MKT-A", "ord-older", "{}")
-    server.client.hdel("amm:state:MKT-B", "phase")
-    until(lambda: all_there(server, cash_cents=1_000), "the newest rows", deadline_s=REPAIRED_S)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.client.hset("amm:inventory:MKT-A", "cash_cents", "1")
+    idle_server.client.hset("amm:orders:MKT-A", "ord-older", "{}")
+    idle_server.client.hdel("amm:state:MKT-B", "phase")
+    until(lambda: all_there(idle_server, cash_cents=1_000), "the newest rows", deadline_s=REPAIRED_S)
 
 
-def test_kill_and_restart_of_the_server(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_kill_and_restart_of_the_server(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     process = rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.kill()
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.kill()
     fill(rig, cash_cents=2_000)
     until(lambda: faults(rig), "the fault is named")
     beat = rig.heartbeat_ns(WRITER)
     until(lambda: rig.heartbeat_ns(WRITER) > beat, "the writer's heart beats on")
     fill(rig, cash_cents=3_000)
-    server.start()
-    until(lambda: all_there(server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
+    idle_server.start()
+    until(lambda: all_there(idle_server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
     until(lambda: rig.logged("writer", "redis_recovered"), "the recovery is logged")
     assert faults(rig) == [RedisFault.CONNECTION.value]  # once, however often it was tried
     assert process.poll() is None
 
 
-def test_a_stalled_server(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_a_stalled_server(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.signal(signal.SIGSTOP)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.signal(signal.SIGSTOP)
     fill(rig, cash_cents=2_000)
     until(lambda: faults(rig), "the fault is named")
     assert faults(rig) == [RedisFault.TIMEOUT.value]
     beat = rig.heartbeat_ns(WRITER)
     until(lambda: rig.heartbeat_ns(WRITER) > beat, "the writer's heart beats on")
     fill(rig, cash_cents=3_000)
-    server.signal(signal.SIGCONT)
-    until(lambda: all_there(server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
+    idle_server.signal(signal.SIGCONT)
+    until(lambda: all_there(idle_server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
 
 
-def test_a_server_that_comes_later(rig: WorkerRig, server: Server) -> None:
+def test_a_server_that_comes_later(rig: WorkerRig, idle_server: Server) -> None:
     rig.start("writer", WRITER)
     rig.await_running(WRITER)
     assert faults(rig) == [RedisFault.CONNECTION.value]
-    server.start()
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+    idle_server.start()
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
 
 
 def cause_oom(server: Server) -> None:
@@ -376,46 +368,46 @@ def end_no_auth(server: Server) -> None:
     ],
 )
 def test_each_refusal_has_its_name_and_ends(
-    rig: WorkerRig, server: Server, fault: RedisFault, cause: Any, end: Any
+    rig: WorkerRig, idle_server: Server, fault: RedisFault, cause: Any, end: Any
 ) -> None:
-    server.start("--enable-protected-configs", "yes")
+    idle_server.start("--enable-protected-configs", "yes")
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    cause(server)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    cause(idle_server)
     fill(rig, cash_cents=2_000)
     until(lambda: fault.value in faults(rig), f"the fault {fault.value} is named")
     errors = writer_counter(rig, WriterCounter.ERRORS)
     until(lambda: writer_counter(rig, WriterCounter.ERRORS) > errors, "it is tried again and counted")
     assert faults(rig).count(fault.value) == 1
     fill(rig, cash_cents=3_000)
-    end(server)
-    until(lambda: all_there(server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
+    end(idle_server)
+    until(lambda: all_there(idle_server, cash_cents=3_000), "the newest rows", deadline_s=REPAIRED_S)
 
 
-def test_a_key_of_another_type_is_replaced(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_a_key_of_another_type_is_replaced(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.client.set("amm:inventory:MKT-A", "not a hash")
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.client.set("amm:inventory:MKT-A", "not a hash")
     publish(rig, 0, cash_cents=1_000)
     until(lambda: rig.logged("writer", "redis_fault"), "the fault is named")
     assert faults(rig) == [RedisFault.WRONG_TYPE.value]
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes", deadline_s=REPAIRED_S)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes", deadline_s=REPAIRED_S)
 
 
 # ---- start and stop ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
-def test_an_evicting_server_is_refused_at_start(rig: WorkerRig, server: Server, policy: str) -> None:
-    server.start("--maxmemory-policy", policy)
+def test_an_evicting_server_is_refused_at_start(rig: WorkerRig, idle_server: Server, policy: str) -> None:
+    idle_server.start("--maxmemory-policy", policy)
     process = rig.start("writer", WRITER)
     assert process.wait(20) == 78
     lines = (rig.run_dir / "writer.log").read_text().splitlines()
     assert len(lines) == 1
     assert policy in lines[0]
     assert "noeviction" in lines[0]
-    assert server.client.dbsize() == 0
+    assert idle_server.client.dbsize() == 0
 
 
 @pytest.mark.parametrize("url", ["", "unix://"])
@@ -431,68 +423,68 @@ def test_a_useless_address_is_refused(tmp_path: Path, url: str) -> None:
         rig.close()
 
 
-def test_the_last_rows_are_written_before_it_ends(tmp_path: Path, server: Server) -> None:
-    server.start()
-    rig = make_rig(tmp_path, server.url, interval_ms=5_000)
+def test_the_last_rows_are_written_before_it_ends(tmp_path: Path, idle_server: Server) -> None:
+    idle_server.start()
+    rig = make_rig(tmp_path, idle_server.url, interval_ms=5_000)
     try:
         fill(rig)
         process = rig.start("writer", WRITER)
-        until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+        until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
         fill(rig, cash_cents=2_000)
         write_order(rig.arena, 0, 3)
         process.terminate()
         assert process.wait(20) == 0
-        assert cash(server) == b"2000"
-        assert order_ids(server) == {b"ord-ask"}
+        assert cash(idle_server) == b"2000"
+        assert order_ids(idle_server) == {b"ord-ask"}
         assert rig.state(WRITER) == lib.PROCESS_STOPPING
     finally:
         rig.close()
 
 
-def test_a_stalled_server_does_not_hold_up_the_end(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_a_stalled_server_does_not_hold_up_the_end(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     process = rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
-    server.signal(signal.SIGSTOP)
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
+    idle_server.signal(signal.SIGSTOP)
     fill(rig, cash_cents=2_000)
     process.terminate()
     assert process.wait(20) == 0
     assert rig.logged("writer", "last_rows_not_written")
 
 
-def test_a_new_writer_takes_over_after_kill(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_a_new_writer_takes_over_after_kill(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     first = rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
     first.kill()
     rig.reap(first)
     fill(rig, cash_cents=2_000)
     write_order(rig.arena, 0, 9)
     write_order(rig.arena, 0, 10, order_id="ord-ask", **ORDER)
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=2_000), "the newest rows")
+    until(lambda: all_there(idle_server, cash_cents=2_000), "the newest rows")
 
 
-def test_a_superseded_writer_leaves(rig: WorkerRig, server: Server) -> None:
-    server.start()
+def test_a_superseded_writer_leaves(rig: WorkerRig, idle_server: Server) -> None:
+    idle_server.start()
     process = rig.start("writer", WRITER)
     rig.await_running(WRITER)
     lib.cell_add(cell(rig.arena.process(WRITER), "epoch"), 1)
     assert process.wait(20) == 75
 
 
-def test_a_torn_row_is_written_when_it_is_whole(rig: WorkerRig, server: Server) -> None:
+def test_a_torn_row_is_written_when_it_is_whole(rig: WorkerRig, idle_server: Server) -> None:
     """A quoter that died inside its row leaves it odd; its successor's write makes it whole."""
-    server.start()
+    idle_server.start()
     rig.start("writer", WRITER)
-    until(lambda: all_there(server, cash_cents=1_000), "all hashes")
+    until(lambda: all_there(idle_server, cash_cents=1_000), "all hashes")
     row = rig.arena.market(1).state
     lib.cell_add(cell(row, "sequence"), 1)
     lib.cell_add(cell(row, "version"), 1)
     publish(rig, 0, cash_cents=9_000)
-    until(lambda: cash(server) == b"9000", "the other market goes on")
+    until(lambda: cash(idle_server) == b"9000", "the other market goes on")
     publish(rig, 1, cash_cents=9_001)
-    until(lambda: cash(server, 1) == b"9001", "the row that is whole again")
+    until(lambda: cash(idle_server, 1) == b"9001", "the row that is whole again")
     assert counter(row, "sequence") % 2 == 0
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from engine._native import ffi, lib
+from engine.alerts import Alert, counts
 from engine.arena import Arena, cell
 from engine.config import Config, parse
 from engine.workers.process import CONFIG_FILE
@@ -150,6 +151,11 @@ def write_order(arena: Arena, slot: int, index: int, *, order_id: str = "", **fi
     """Publishes a live-order row as the gateway would; without fields the row is free."""
     order = ffi.new("live_order_t *", {**fields, "venue_order_id": order_id.encode()})
     lib.live_order_write(ffi.addressof(arena.market(slot).live_orders[index]), order)
+
+
+def alerts(arena: Arena, row: int, alert: Alert) -> int:
+    """How often a process, by its row, has raised an alert."""
+    return next((found.count for found in counts(arena.process(row)) if found.name == alert.name), 0)
 
 
 def counter(struct: Any, field: str) -> int:
