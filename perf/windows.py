@@ -54,7 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a script prints; ``ratios`` has the keys that the issue and ``perf/README.md`` name."""
+    """What a script prints; ``ratios`` has the keys that ``perf/README.md`` names."""
 
     name: str
     unit: str
