@@ -16,7 +16,7 @@ from engine import kill_files
 from engine._native import lib
 from engine.alerts import Alert
 from engine.config import market_json
-from engine.events import DefenseLevel, Direction, ExecutionKind, LocalReject, Outcome
+from engine.events import DefenseLevel, Direction, ExecutionKind, GatewayCounter, LocalReject, Outcome
 from tests.integration.gateway_rig import MARKET, Exchange, GatewayRig, Quoter, fault_at
 from tests.integration.worker_rig import alerts, until, write_state
 
@@ -191,14 +191,24 @@ def test_filled_too_often_too_fast_pauses_and_the_second_time_is_for_a_person(
     quoter.expect(ExecutionKind.REJECTED, intent=0, code=int(LocalReject.EXECUTIONS))
 
 
+def await_look_at_losses(rig: GatewayRig) -> None:
+    """The gateway looks once a second and publishes its counters after each look; the first rise may be of
+    a look that was before."""
+    for _ in range(2):
+        before = rig.counter(GatewayCounter.REQUESTS)
+        until(lambda before=before: rig.counter(GatewayCounter.REQUESTS) > before, "a look at the losses")
+
+
 def test_a_loss_of_all_markets_together_is_latched_on_disk(
     rig: GatewayRig, quoter: Quoter, exchange: Exchange
 ) -> None:
     quoter.live(YES, SELL, 60, 10)
     write_state(rig.arena, 0, daily_pnl_cents=-50_000)
+    await_look_at_losses(rig)
     assert not rig.arena.killed(0)
     put_in_force(rig, 6, max_loss_daily_cents=60_000)
     write_state(rig.arena, 0, daily_pnl_cents=-60_000)
+    await_look_at_losses(rig)
     assert not rig.arena.killed(0)
     put_in_force(rig, 7)
     until(lambda: rig.arena.killed(0) & lib.KILL_ADMIN, "latched by the limit of now")
@@ -206,6 +216,7 @@ def test_a_loss_of_all_markets_together_is_latched_on_disk(
     until(lambda: not exchange.live(), "pulled")
     assert alerts(rig.arena, lib.PROCESS_GATEWAY, Alert.LOSS_LATCH) == 1
     write_state(rig.arena, 0, daily_pnl_cents=0)
+    await_look_at_losses(rig)
     assert rig.arena.killed(0) & lib.KILL_ADMIN, "a better figure lets nothing go on"
 
 
