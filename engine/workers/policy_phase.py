@@ -38,7 +38,7 @@ class MarketPhase:
         new = tape.count - self._trades_seen
         if new:
             self._trades_seen = tape.count
-            self.state = phases.traded(self.state, int(tape.last(new)["lots"].sum()))
+            self.state = phases.traded(self.state, tape.window(count=new).lots)
         if lifecycle != Lifecycle.RUNNING or money is None:
             return
         stability_ms = quote.exploration.price_stability_window_ms

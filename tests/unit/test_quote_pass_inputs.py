@@ -12,6 +12,7 @@ from engine.arena import Arena, check
 from engine.events import Side
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
+from tests.property.test_trade_tape import listed
 
 SLOT = 0
 NONE = lib.ORACLE_NO_PRICE
@@ -76,7 +77,7 @@ def test_market_trades_are_on_the_tape_with_the_time_of_the_pass(rig: Rig) -> No
     rig.publish(lib.BOOK_TRADE, price_ticks=49, side=Side.ASK, size_lots=5)
     rig.run(UNIX_MS + 250)
     tape = rig.kernel.tape
-    assert [tuple(trade) for trade in tape.last(10).tolist()] == [
+    assert listed(tape) == [
         (UNIX_MS, 30, 51, Side.BID),
         (UNIX_MS + 250, 5, 49, Side.ASK),
     ]
