@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 from msgspec import Struct
 
 from engine.config import VenueConfig
@@ -30,12 +29,9 @@ async def open_account(venue: VenueConfig) -> AsyncIterator[PlatformAccount]:
     """
     password = venue_password(venue)
     timeout_s = venue.request_timeout_ms / 1_000
-    async with aiohttp.ClientSession(trust_env=False) as http:
-        session = PlatformSession(
-            http, base_url=venue.url, username=venue.username, password=password, timeout_s=timeout_s
-        )
-        pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
-        try:
-            yield PlatformAccount(pool=pool, session=session, rest=PlatformRest(pool, session))
-        finally:
-            pool.close()
+    pool = HttpPool(venue.url, connections=venue.connections, timeout_s=timeout_s)
+    session = PlatformSession(pool, username=venue.username, password=password)
+    try:
+        yield PlatformAccount(pool=pool, session=session, rest=PlatformRest(pool, session))
+    finally:
+        pool.close()

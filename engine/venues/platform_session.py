@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 from typing import Annotated, Final
 
-import aiohttp
 import msgspec
 from msgspec import Meta, Struct
 
 from engine.config import ConfigError, VenueConfig
+from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, RequestClass
 
 _TOKEN_LIFE_S_MIN: Final = 120.0  # a token with less left is renewed before use
 _RETRY_AFTER_REFUSAL_S: Final = 12.0  # five logins a minute
@@ -78,15 +78,11 @@ def venue_password(venue: VenueConfig) -> str:
 
 
 class PlatformSession:
-    """Tokens of one account. ``http`` stays the caller's; every request has the deadline ``timeout_s``."""
+    """Tokens of one account. ``pool`` stays the caller's; its deadline is that of every request."""
 
-    def __init__(
-        self, http: aiohttp.ClientSession, *, base_url: str, username: str, password: str, timeout_s: float
-    ) -> None:
-        self._http = http
-        self._base = f"{base_url}/api/v1/auth"
+    def __init__(self, pool: HttpPool, *, username: str, password: str) -> None:
+        self._pool = pool
         self._credentials = {"username": username, "password": password}
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._lock = asyncio.Lock()
         self._access = ""
         self._refresh = ""
@@ -156,20 +152,21 @@ class PlatformSession:
         self._renew_mono_s = self._expires_mono_s - margin
 
     async def _post(self, what: str, body: dict[str, str]) -> _Tokens:
+        payload = msgspec.json.encode(body)
+        request = (
+            b"POST /api/v1/auth/%b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n"
+            b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        ) % (what.encode(), self._pool.authority, len(payload), payload)
         try:
-            async with self._http.post(
-                f"{self._base}/{what}", json=body, timeout=self._timeout, allow_redirects=False
-            ) as response:
-                status = response.status
-                raw = bytearray()
-                async for chunk in response.content.iter_chunked(4096):
-                    raw += chunk
-                    if len(raw) > _BODY_BYTES_MAX:
-                        raise SessionError(f"{what}: body above {_BODY_BYTES_MAX} bytes")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SessionError(f"{what}: {type(error).__name__}") from None
+            reply = await self._pool.send(RequestClass.QUERY, request)
+        except (NotSentError, LostAnswerError) as error:
+            raise SessionError(f"{what}: {error}") from None
+        assert not isinstance(reply, int), "a login has no gate"
+        status = reply.status
+        if len(reply.body) > _BODY_BYTES_MAX:
+            raise SessionError(f"{what}: body above {_BODY_BYTES_MAX} bytes")
         try:
-            envelope = _ENVELOPE.decode(raw)
+            envelope = _ENVELOPE.decode(reply.body)
             if status == _HTTP_OK and envelope.code == 0:
                 return _TOKENS.decode(envelope.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -39,6 +39,7 @@ from engine import crash_points
 from engine._native import lib
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, after_death, restart_delay_ns
 from engine.config import EXIT_CONFIG, ConfigError
+from engine.venues.http_pool import HttpPool
 from engine.venues.platform_feed import (
     CLOSE_BAD_TOKEN,
     FRAME_BYTES_MAX,
@@ -538,15 +539,9 @@ class Ingest:
             loop.add_signal_handler(number, self._stop.set)
         self._tick(loop)
         venue = self.proc.config.venue
-        outside = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        async with aiohttp.ClientSession() as http, outside:
-            self.session = PlatformSession(
-                http,
-                base_url=venue.url,
-                username=venue.username,
-                password=self._password,
-                timeout_s=venue.request_timeout_ms / 1000,
-            )
+        login = HttpPool(venue.url, connections=1, timeout_s=venue.request_timeout_ms / 1_000)
+        self.session = PlatformSession(login, username=venue.username, password=self._password)
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as outside:
             for feed in self.feeds:
                 self._streams += (
                     Stream(self, name="orderbook", feed=feed, url=book_stream_url, listener=BookListener),
@@ -568,6 +563,7 @@ class Ingest:
             await asyncio.wait(tasks, timeout=_CLOSE_S_MAX)
             for feed in self.feeds:  # nobody may quote on a book that nobody keeps
                 feed.link_down(lib.mono_now_ns())
+        login.close()
         if self._error is not None:
             raise self._error
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 from engine.config import ConfigError, VenueConfig
+from engine.venues.http_pool import HttpPool
 from engine.venues.platform_session import PlatformSession, SessionError, venue_password
 
 CREDENTIALS = {"username": "amm_market_maker", "password": "Correct-Horse-9"}
@@ -58,13 +58,11 @@ def with_session(test: Callable[[AuthServer, PlatformSession], Awaitable[None]])
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
+        pool = HttpPool(f"http://127.0.0.1:{port}", connections=4, timeout_s=5.0)
         try:
-            async with aiohttp.ClientSession() as http:
-                session = PlatformSession(
-                    http, base_url=f"http://127.0.0.1:{port}", **CREDENTIALS, timeout_s=5.0
-                )
-                await test(server, session)
+            await test(server, PlatformSession(pool, **CREDENTIALS))
         finally:
+            pool.close()
             await runner.cleanup()
 
     asyncio.run(run())
@@ -160,11 +158,10 @@ def test_answers_that_are_no_tokens(raw: bytes) -> None:
 
 def test_nobody_listening() -> None:
     async def run() -> None:
-        async with aiohttp.ClientSession() as http:
-            session = PlatformSession(http, base_url="http://127.0.0.1:1", **CREDENTIALS, timeout_s=5.0)
-            with pytest.raises(SessionError) as refused:
-                await session.token()
-            assert CREDENTIALS["password"] not in str(refused.value)
+        session = PlatformSession(HttpPool("http://127.0.0.1:1", connections=1, timeout_s=5.0), **CREDENTIALS)
+        with pytest.raises(SessionError, match="login: cannot connect") as refused:
+            await session.token()
+        assert CREDENTIALS["password"] not in str(refused.value)
 
     asyncio.run(run())
 
