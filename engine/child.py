@@ -150,6 +150,7 @@ class Launcher:
         """Pins a quoter as planned and records the core it can be on; None when it is not that one core."""
         assert child.process is not None
         assert child.core is not None
+        assert child.row_index is not None
         try:
             os.sched_setaffinity(child.process.pid, {child.core})
             found = psutil.Process(child.process.pid).cpu_affinity()
@@ -158,7 +159,7 @@ class Launcher:
             self._log.event("not_pinned", child=child.name, cpu=child.core, error=str(error))
             return None
         pinned = found == [child.core]
-        row = self._arena.process(child.row_index if child.row_index is not None else -1)
+        row = self._arena.process(child.row_index)
         lib.cell_store(cell(row, "planned_cpu"), child.core + 1 if pinned else 0)
         return child.core if pinned else None
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 from engine import crash_points, kill_files
 from engine._native import ffi, lib
 from engine.arena import Arena, CData, cell, unpadded
+from engine.command_ring import CommandReader
 from engine.config import Config
 from engine.events import SupervisorCounter
 from engine.placement import WorkerPlan
 from engine.process_log import EventLog
 
-_COMMANDS_MAX: Final = 16  # per pass
+_COMMANDS_PER_PASS: Final = 16
 _COMMAND_NS_MAX: Final = 5_000_000_000  # an older one has been given up by whoever sent it
 _NS_PER_MS: Final = 1_000_000
 
@@ -38,6 +39,7 @@ class KillWords:
         log: EventLog,
     ) -> None:
         self._markets = [market.id for market in config.markets]
+        self._slots = {market_id: slot for slot, market_id in enumerate(self._markets)}
         self._arena = arena
         self._run_dir = run_dir
         self._plans = plans
@@ -45,8 +47,7 @@ class KillWords:
         self._gateway_bell = gateway_bell
         self._log = log
         self._files = kill_files.KillWatch(run_dir)
-        self._command_ring = arena.command_ring(lib.PROCESS_SUPERVISOR)
-        self._command_records = ffi.new("command_record_t[]", _COMMANDS_MAX)
+        self._commands = CommandReader(arena, lib.PROCESS_SUPERVISOR, per_look=_COMMANDS_PER_PASS)
 
     # ---- processes ----
 
@@ -81,12 +82,12 @@ class KillWords:
 
     def take_files(self) -> int:
         """Raises the word of every market that has a kill file, once files have changed. How many rose."""
-        slots = {market_id: slot for slot, market_id in enumerate(self._markets)}
         raised = 0
         for order in self._files.news():
-            if order.market_id not in slots:
+            slot = self._slots.get(order.market_id)
+            if slot is None:
                 continue
-            before = lib.cell_or(self._arena.kill_market(slots[order.market_id]), lib.KILL_ADMIN)
+            before = lib.cell_or(self._arena.kill_market(slot), lib.KILL_ADMIN)
             if not before & lib.KILL_ADMIN:
                 raised += 1
                 self._log.event("killed", market=order.market_id, by=order.by, reason=order.reason)
@@ -110,15 +111,12 @@ class KillWords:
 
     def take_commands(self, now_mono_ns: int) -> int:
         """Resumes that the market's quoter has granted: the kill file goes, then the word's bits."""
-        records = self._command_records
-        count = int(lib.message_peek(self._command_ring, lib.COMMAND_RING_SLOTS, records, _COMMANDS_MAX))
-        for index in range(count):
-            command = records[index]
+        count = 0
+        for command in self._commands.take():
+            count += 1
             if command.kind == lib.COMMAND_RESUME and command.market_slot < len(self._markets):
                 self._resume(command, now_mono_ns)
             self._count(SupervisorCounter.COMMAND_NUMBER, int(command.number))
-        if count:
-            lib.message_release(self._command_ring, count)
         return count
 
     def _resume(self, command: CData, now_mono_ns: int) -> None:

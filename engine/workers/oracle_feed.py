@@ -23,9 +23,10 @@ from typing import Any, Final, Protocol
 import aiohttp
 import structlog
 
-from engine._native import ffi, lib
+from engine._native import lib
 from engine.arena import Arena
 from engine.backoff import NS_PER_S, RestartHistory, RestartPolicy, after_death, restart_delay_ns
+from engine.command_ring import CommandReader
 from engine.config.oracle import KalshiOracle, OperatorOracle, OracleConfig, PolymarketOracle
 from engine.venues import kalshi_prices, polymarket_prices
 from engine.venues.external_price import PriceRefusedError, TopOfBook, mid_cents
@@ -36,7 +37,7 @@ _CONNECT_S_MAX: Final = 5.0
 _SILENCE_S_MAX: Final = 8.0  # of a connection that is pinged every CONFIRM_S
 _POLL_S_MAX: Final = 3.0
 _RETRY: Final = RestartPolicy(delay_ns_min=NS_PER_S // 2, delay_ns_max=30 * NS_PER_S)
-_COMMANDS_MAX: Final = 16  # taken per look
+_COMMANDS_PER_LOOK: Final = 16
 _MS: Final = 1_000_000
 
 _LOG: Final = structlog.get_logger()
@@ -250,8 +251,7 @@ class OperatorSource:
 
     def __init__(self, arena: Arena, outputs: Mapping[int, OracleOutput]) -> None:
         """``outputs``: market slot -> market, for markets whose oracle is the operator."""
-        self._ring = arena.command_ring(lib.PROCESS_INGEST)
-        self._commands = ffi.new("command_record_t[]", _COMMANDS_MAX)
+        self._commands = CommandReader(arena, lib.PROCESS_INGEST, per_look=_COMMANDS_PER_LOOK)
         self._outputs = outputs
         self._until_unix_ms: dict[int, int] = {}
         self._confirm_at = 0.0
@@ -263,12 +263,9 @@ class OperatorSource:
 
     def look(self, now_mono_ns: int, now_unix_ms: int) -> None:
         """Takes the commands that came, ends what is over, confirms what holds when that is due."""
-        count = lib.message_peek(self._ring, lib.COMMAND_RING_SLOTS, self._commands, _COMMANDS_MAX)
-        for index in range(count):
-            if self._commands[index].kind == lib.COMMAND_ORACLE:
-                self._take(self._commands[index], now_mono_ns, now_unix_ms)
-        if count:
-            lib.message_release(self._ring, count)
+        for command in self._commands.take():
+            if command.kind == lib.COMMAND_ORACLE:
+                self._take(command, now_mono_ns, now_unix_ms)
         for slot, until in list(self._until_unix_ms.items()):
             if now_unix_ms >= until:
                 self._end(slot, "its time is over", now_mono_ns)

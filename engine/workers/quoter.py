@@ -23,6 +23,7 @@ from engine import config as configuration
 from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
+from engine.command_ring import CommandReader
 from engine.config.sections import Wait
 from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
@@ -64,8 +65,7 @@ class Quoter:
         self._gateway_bell = proc.bells.get(lib.PROCESS_GATEWAY, -1)
         self._gateway_epoch = self._gateway_attached()
         self._bell_row = proc.row
-        self._command_ring = arena.command_ring(proc.row_index)
-        self._commands = ffi.new("command_record_t[]", _COMMANDS_PER_PASS)
+        self._commands = CommandReader(arena, proc.row_index, per_look=_COMMANDS_PER_PASS)
         self._executions = ffi.new("execution_record_t[]", _EXECUTIONS_PER_PASS)
         self._news_slots = ffi.new("uint16_t[]", arena.market_slots)
         self._natives = ffi.new("quote_market_t *[]", arena.market_slots)
@@ -209,17 +209,13 @@ class Quoter:
 
     def _take_commands(self, clock: Clock, touched: set[int]) -> int:
         """What a person asked of a market of ours; answered in its state row by the command's number."""
-        count = int(
-            lib.message_peek(self._command_ring, lib.COMMAND_RING_SLOTS, self._commands, _COMMANDS_PER_PASS)
-        )
-        for i in range(count):
-            command = self._commands[i]
+        count = 0
+        for command in self._commands.take():
+            count += 1
             market = self.markets.get(command.market_slot)
             if market is not None:
                 market.on_command(command, clock)
                 touched.add(command.market_slot)
-        if count:
-            lib.message_release(self._command_ring, count)
         return count
 
     def _serve(self, market: QuotedMarket, clock: Clock) -> None:
