@@ -61,20 +61,16 @@ class Watched:
         self._row: Final = row
         self._limit_ns: Final = limit_ns
         self._on_gone: Final = on_gone
+        self.running = False  # until its death or its silence has been told
         self._pidfd = -1
-        self._lost = True  # this life's death or silence has been told
         self._heartbeat = 0
         self._silent_ns = 0
-
-    @property
-    def running(self) -> bool:
-        return not self._lost
 
     def follow(self, pid: int) -> None:
         """Watches this pid from now on; a pid that is gone already is a death."""
         self._let_go()
         self.pid = pid
-        self.has_ended = self._lost = False
+        self.has_ended, self.running = False, True
         self._silent_ns = 0
         self._heartbeat = 0
         try:
@@ -115,8 +111,8 @@ class Watched:
         self._tell("died")
 
     def _tell(self, how: str) -> None:
-        if not self._lost:
-            self._lost = True
+        if self.running:
+            self.running = False
             self._on_gone(how)
 
     def _let_go(self) -> None:
@@ -242,14 +238,14 @@ class Guard:
         delay_s = _LOOK_S
         patience_s = self._proc.config.engine.guard_patience_ms / 1_000
         cancelled = 0
-        read_of, answered = 0, False  # the gateway whose journal was read, and whether that has all answers
+        answered: dict[int, bool] = {}  # by gateway that has ended: whether its journal has all answers
         while not self._relieved():
             try:
                 if empty_since is None:
                     cancelled += await self._cancel_everything()
-                if self._gateway.has_ended and self._gateway.pid != read_of:
+                if self._gateway.has_ended and self._gateway.pid not in answered:
                     # no cancel waits for it; what it finds answered is listed by the look
-                    read_of, answered = self._gateway.pid, self._all_answered()
+                    answered[self._gateway.pid] = self._all_answered()
                 live = await self._listed()
             except ReadError as error:
                 _log.warning("sweep_waits", reason=str(error))
@@ -259,11 +255,8 @@ class Guard:
                 if empty_since is None:
                     empty_since = now
                     _log.info("nothing_live", cause=cause, after_ms=round(1_000 * (now - began), 1))
-                if (
-                    (answered and self._gateway.pid == read_of)
-                    or self._in_order()
-                    or now - empty_since >= self._linger_s
-                ):
+                settled = answered.get(self._gateway.pid, False) or self._in_order()
+                if settled or now - empty_since >= self._linger_s:
                     break
             else:
                 empty_since = None
