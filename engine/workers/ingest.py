@@ -21,6 +21,7 @@ and feed rows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -539,31 +540,31 @@ class Ingest:
             loop.add_signal_handler(number, self._stop.set)
         self._tick(loop)
         venue = self.proc.config.venue
-        login = HttpPool(venue.url, connections=1, timeout_s=venue.request_timeout_ms / 1_000)
-        self.session = PlatformSession(login, username=venue.username, password=self._password)
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as outside:
-            for feed in self.feeds:
-                self._streams += (
-                    Stream(self, name="orderbook", feed=feed, url=book_stream_url, listener=BookListener),
-                    Stream(self, name="trades", feed=feed, url=trade_stream_url, listener=TradeListener),
+        pool = HttpPool(venue.url, connections=1, timeout_s=venue.request_timeout_ms / 1_000)
+        with contextlib.closing(pool):
+            self.session = PlatformSession(pool, username=venue.username, password=self._password)
+            async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as outside:
+                for feed in self.feeds:
+                    self._streams += (
+                        Stream(self, name="orderbook", feed=feed, url=book_stream_url, listener=BookListener),
+                        Stream(self, name="trades", feed=feed, url=trade_stream_url, listener=TradeListener),
+                    )
+                oracles = {market.id: market.oracle for market in self.proc.config.markets}
+                sources = oracle_feed.sources(
+                    self.proc.arena, outside, ((feed, oracles.get(feed.market_id)) for feed in self.feeds)
                 )
-            oracles = {market.id: market.oracle for market in self.proc.config.markets}
-            sources = oracle_feed.sources(
-                self.proc.arena, outside, ((feed, oracles.get(feed.market_id)) for feed in self.feeds)
-            )
-            tasks = [asyncio.create_task(task.run()) for task in (*self._streams, *sources)]
-            for task in tasks:
-                task.add_done_callback(self._task_ended)
-            gc.collect()
-            gc.freeze()
-            await self._stop.wait()
-            self.proc.set_state(lib.PROCESS_STOPPING)
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=_CLOSE_S_MAX)
-            for feed in self.feeds:  # nobody may quote on a book that nobody keeps
-                feed.link_down(lib.mono_now_ns())
-        login.close()
+                tasks = [asyncio.create_task(task.run()) for task in (*self._streams, *sources)]
+                for task in tasks:
+                    task.add_done_callback(self._task_ended)
+                gc.collect()
+                gc.freeze()
+                await self._stop.wait()
+                self.proc.set_state(lib.PROCESS_STOPPING)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks, timeout=_CLOSE_S_MAX)
+                for feed in self.feeds:  # nobody may quote on a book that nobody keeps
+                    feed.link_down(lib.mono_now_ns())
         if self._error is not None:
             raise self._error
 
