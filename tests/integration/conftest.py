@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.integration.gateway_rig import Exchange
 from tests.integration.lifecycle_rig import short_directory
 from tests.integration.redis_server import Server
+from tests.integration.supervisor_rig import Engine
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +41,11 @@ def server(idle_server: Server) -> Server:
     """The same, started."""
     idle_server.start()
     return idle_server
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """An engine of tiny workers, not started."""
+    made = Engine(Path(tempfile.mkdtemp(prefix="cq-")))  # short: socket paths are
+    yield made
+    made.close()

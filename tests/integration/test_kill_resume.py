@@ -20,8 +20,7 @@ from engine._native import lib
 from engine.events import Kill
 from engine.kill_files import KillOrder
 from engine.supervisor import EXIT_OK
-from tests.integration.test_supervisor import Engine, until
-from tests.integration.test_supervisor import engine as engine  # noqa: PLC0414 - a fixture
+from tests.integration.supervisor_rig import Engine, until
 
 
 @pytest.fixture
