@@ -1,12 +1,16 @@
-"""Which quoter carries which market, and on which core: a pure plan made before anything starts."""
+"""Which quoter carries which market, on which core, and how it waits: a pure plan made before a start."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from engine.config import ConfigError
+from engine.config.sections import Wait
+
+_MOST_WAKEFUL_FIRST: Final[tuple[Wait, ...]] = ("spin", "yield", "park")
 
 
 class WorkerPlan(Struct, frozen=True, kw_only=True):
@@ -15,6 +19,12 @@ class WorkerPlan(Struct, frozen=True, kw_only=True):
     worker: int
     core: int
     market_indexes: tuple[int, ...]  # positions in the configuration, ascending
+
+
+def worker_wait(wishes: Iterable[Wait | None], default: Wait) -> Wait:
+    """How the quoter of some markets waits: the most wakeful wish holds. ``default``: that of no wish."""
+    wanted = {wish or default for wish in wishes}
+    return next((wait for wait in _MOST_WAKEFUL_FIRST if wait in wanted), default)
 
 
 def _named_cores(cores: Sequence[int], allowed: Collection[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from engine import rundir
+from engine import rundir, scheduling
 from engine._native import lib
 from engine.alerts import AlertCount
 from engine.config_state import OverridesState, read_state
@@ -28,6 +29,7 @@ class Status(Struct, frozen=True, kw_only=True):
     run_dir: str
     run: rundir.RunInfo
     rss_bytes: dict[str, int]  # resident memory by process name, for those that live
+    scheduling: dict[str, str]  # the same, by the kernel's word: "rr 12" (real time, its priority), "other"
     arena: Snapshot
     overrides: OverridesState  # what hot reload refused, and whether it can read Redis
 
@@ -49,6 +51,16 @@ def _rss_bytes(processes: tuple[ProcessView, ...]) -> dict[str, int]:
     return found
 
 
+def _scheduling(processes: tuple[ProcessView, ...]) -> dict[str, str]:
+    found = {}
+    for process in processes:
+        if process.pid == 0:
+            continue
+        with suppress(OSError):  # it ended after the snapshot
+            found[process.name] = scheduling.in_force(process.pid)
+    return found
+
+
 def collect(run_dir: Path) -> Status:
     """Attaches to a live run and looks at it once. Raises RunDirError or ArenaError."""
     arena = rundir.attach(run_dir)
@@ -58,6 +70,7 @@ def collect(run_dir: Path) -> Status:
         run_dir=str(run_dir),
         run=info,
         rss_bytes=_rss_bytes(snapshot.processes),
+        scheduling=_scheduling(snapshot.processes),
         arena=snapshot,
         overrides=read_state(run_dir),
     )
@@ -79,7 +92,7 @@ def _process_table(status: Status) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("process", "state"):
         table.add_column(name)
-    for name in ("pid", "cpu", "beat ms ago", "restarts", "RSS MiB", "pass p99 µs"):
+    for name in ("pid", "cpu", "sched", "beat ms ago", "restarts", "RSS MiB", "pass p99 µs"):
         table.add_column(name, justify="right")
     for process in status.arena.processes:
         rss = status.rss_bytes.get(process.name)
@@ -90,6 +103,7 @@ def _process_table(status: Status) -> Table:
             process.state.name.lower(),
             str(process.pid) if process.pid else "-",
             "-" if cpu is None else str(cpu),
+            status.scheduling.get(process.name, "-"),
             "-" if age is None else str(age // _NS_PER_MS),
             str(process.restarts),
             "-" if rss is None else f"{rss / 2**20:.0f}",

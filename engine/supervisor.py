@@ -57,6 +57,7 @@ from engine.config import EXIT_CONFIG, Config, ConfigError, market_json
 from engine.durable import write_durably
 from engine.kill_words import KillWords
 from engine.process_log import EventLog, LogFile
+from engine.realtime import Realtime
 from engine.workers.process import CONFIG_FILE
 
 EXIT_OK: Final = 0
@@ -131,6 +132,7 @@ class Supervisor:
             gateway_bell=self._gateway_bell,
             log=self._log,
         )
+        self._realtime = Realtime(config, self._plans, self.children, log=self._log)
         self._kill_words = KillWords(
             config=self.config,
             arena=self.arena,
@@ -222,6 +224,7 @@ class Supervisor:
             raise ConfigError(str(error)) from None
         with self._signal_queue():
             try:
+                self._realtime.begin()
                 self._enter_own_row()
                 self._publish_run()
                 self._greet()
@@ -426,6 +429,7 @@ class Supervisor:
             child.silent_ns += watched_ns
         if state == lib.PROCESS_RUNNING and not child.announced:
             child.announced = True
+            self._realtime.promote(child)
             self._log.event("running", child=child.name)
             if child.kind == INGEST:
                 self._kill_words.feed_runs()

@@ -11,6 +11,8 @@ from engine.config.setting import setting
 #: How a quoter waits for work, laziest last: on a core of its own, giving way, or asleep until it is woken.
 Wait = Literal["spin", "yield", "park"]
 
+Realtime = Literal["auto", "require", "off"]
+
 
 class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The processes of one engine."""
@@ -23,6 +25,12 @@ class EngineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     spin_count: Annotated[
         int, setting("C", "D", "park: polls before it sleeps", unit="polls", ge=0, le=10_000_000)
     ] = 200
+    realtime: Annotated[
+        Realtime,
+        setting(
+            "C", "D", "SCHED_RR for those that trade: where it may be had, or no start without it, or never"
+        ),
+    ] = "auto"
     cores: (
         Annotated[
             list[Annotated[int, Meta(ge=0)]],

@@ -24,7 +24,7 @@ from engine import crash_points
 from engine._native import ffi, lib
 from engine.arena import RingFullError, cell, check
 from engine.command_ring import CommandReader
-from engine.config.sections import Wait
+from engine.placement import worker_wait
 from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
 from engine.workers import process
@@ -39,7 +39,6 @@ _COMMANDS_PER_PASS: Final = 8
 _HEARTBEAT_NS: Final = 50_000_000
 _LONGEST_WAIT_NS: Final = 50_000_000
 _NEVER_NS: Final = 1 << 62
-_WAKEFUL_FIRST: Final[tuple[Wait, ...]] = ("spin", "yield", "park")
 _SLOW_PASS_NS: Final = 10_000_000
 _FINAL_SYNC_NS: Final = 3_000_000_000
 
@@ -123,10 +122,8 @@ class Quoter:
             )
             self.markets[slot] = market
             self._natives[slot] = market.kernel.native
-        # the most wakeful wish of a market holds for the process
         default = self.proc.config.engine.wait
-        wishes = {market.config.wait or default for market in self.markets.values()}
-        self.strategy: Wait = next((wait for wait in _WAKEFUL_FIRST if wait in wishes), default)
+        self.strategy = worker_wait((market.config.wait for market in self.markets.values()), default)
         lib.quote_join(self._native, clock.mono_ns)
         self._next_reconcile_ns = clock.mono_ns + self._reconcile_interval_ns()
 

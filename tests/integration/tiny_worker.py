@@ -2,7 +2,8 @@
 
 What it shall do at which start is read from ``RUN/script.json``: {name: [behaviour of life 1, ...]}; the
 last one holds for all later lives. Behaviours: run, crash, refuse, deaf (ignores SIGTERM), starting,
-stubborn (a quoter that refuses every resume because of SKEW; any other grants it).
+stubborn (a quoter that refuses every resume because of SKEW; any other grants it), runaway (once it is in
+real time it keeps its core and beats no more).
 Each life and each end is one line in ``RUN/diary``.
 """
 
@@ -14,6 +15,7 @@ import signal
 import sys
 import time
 
+from engine import scheduling
 from engine._native import ffi, lib
 from engine.arena import check
 from engine.config import EXIT_CONFIG
@@ -50,6 +52,8 @@ def main() -> None:
     (core,) = os.sched_getaffinity(0) if len(os.sched_getaffinity(0)) == 1 else (-1,)
     proc.record_cpu(core)
     while not proc.stopping:
+        while behaviour == "runaway" and scheduling.in_force(os.getpid()).startswith("rr"):
+            pass
         proc.beat(lib.mono_now_ns())
         if row >= lib.PROCESS_QUOTER_FIRST:
             answer_commands(proc, lib.KILL_CAUSE_SKEW if behaviour == "stubborn" else 0)

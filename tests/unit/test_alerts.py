@@ -60,7 +60,7 @@ def test_status_shows_the_sum_over_processes() -> None:
     with console.capture() as shown:
         status_view.show(
             status_view.Status(
-                run_dir="d", run=run, rss_bytes={}, arena=snapshot, overrides=OverridesState()
+                run_dir="d", run=run, rss_bytes={}, scheduling={}, arena=snapshot, overrides=OverridesState()
             ),
             console,
         )

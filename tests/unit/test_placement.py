@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.config import ConfigError
-from engine.placement import plan
+from engine.config.sections import Wait
+from engine.placement import plan, worker_wait
 
 FREE = None
 
@@ -65,3 +66,19 @@ def test_a_plan_that_cannot_be_is_refused(
     with pytest.raises(ConfigError) as caught:
         plan(market_cores=market_cores, workers=workers, cores=cores, allowed=allowed)
     assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    ("wishes", "default", "expected"),
+    [
+        ([None, None], "park", "park"),
+        ([None, None], "spin", "spin"),
+        (["park", "yield", None], "park", "yield"),
+        (["park", "yield", "spin"], "park", "spin"),
+        (["park", None], "spin", "spin"),
+        (["park"], "spin", "park"),
+        ([], "yield", "yield"),
+    ],
+)
+def test_the_most_wakeful_wish_holds(wishes: list[Wait | None], default: Wait, expected: Wait) -> None:
+    assert worker_wait(wishes, default) == expected
