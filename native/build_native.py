@@ -31,6 +31,9 @@ HEADERS = (
     "feed_delay.h",
     "quote_pass.h",
     "quoter_inputs.h",
+    "own_orders.h",
+    "ladder_plan.h",
+    "order_intents.h",
     "platform_frame.h",
     "feed_push.h",
 )
@@ -44,6 +47,9 @@ SOURCES = (
     "feed_delay.c",
     "quote_pass.c",
     "quoter_inputs.c",
+    "own_orders.c",
+    "ladder_plan.c",
+    "order_intents.c",
     "platform_frame.c",
     "feed_push.c",
 )

@@ -15,7 +15,6 @@ from engine.alerts import Alert, Alerts, Severity
 from engine.events import Scenario, Side
 from engine.quoting.drift import Drift, compare
 from engine.quoting.inventory import AppliedTrades, Frozen, Stock, apply_trade, free_pairs, leg_id
-from engine.quoting.orders import held_by
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.market_policy import MarketPolicy
@@ -51,7 +50,7 @@ class Holdings:
     @property
     def frozen(self) -> Frozen:
         """What live orders hold."""
-        return held_by(self._orders.live, self._terms.taker_fee_bps)
+        return self._orders.held(self._terms.taker_fee_bps)
 
     @property
     def free_pairs(self) -> int:

@@ -1,146 +1,109 @@
 """From a decision to a record in the order ring: what is wanted, and the basis it was decided on.
 
-Writes: order intents ring.
+Writes: order intents ring, by way of the worker's :class:`Outbox`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from msgspec import Struct
-
+from engine import crash_points
 from engine._native import ffi, lib
-from engine.events import NO_LIVE_SLOT, DefenseLevel, Gate, OrderKind, Phase
-from engine.quoting.funding import DesiredOrder
-from engine.quoting.orders import LiveOrder
+from engine.arena import check
+from engine.events import OrderKind
 from engine.quoting.supply import Merge, Mint
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
 from engine.workers.pending_news import PendingNews
 
-Emit = Callable[[Any], int]
 
+class Outbox:
+    """A worker's way into its order ring (``intent_outbox_t``); all its markets number their intents here."""
 
-class OrderBasis(Struct, frozen=True, kw_only=True):
-    """The policy an order was decided under; prices and their parts are read from the kernel."""
+    def __init__(self, *, ring: Any, token: int, gateway_row: Any, gateway_eventfd: int) -> None:
+        """``token`` holds the ring's producer role; ``gateway_eventfd`` below 0: the gateway's futex."""
+        self.native: Final[Any] = ffi.new("intent_outbox_t *")
+        self.native.ring, self.native.token = ring, token
+        self.native.gateway_row, self.native.gateway_eventfd = gateway_row, gateway_eventfd
 
-    phase: Phase = Phase.EXPLORATION
-    level: DefenseLevel = DefenseLevel.NORMAL
-    gates: Gate = Gate(0)
-    config_version: int = 0
-    inventory_version: int = 0
+    @property
+    def sent(self) -> int:
+        """Intents that are in the ring."""
+        return int(self.native.sent)
+
+    def send(self, record: Any) -> int:
+        """Publishes an ``order_record_t`` and returns the number it gave it.
+
+        Raises RingFullError: an emergency of the market.
+        """
+        if crash_points.armed:
+            crash_points.reach("quoter.before_emit")
+        check(lib.intent_send(self.native, record), "order ring")
+        if crash_points.armed:
+            crash_points.reach("quoter.after_emit")
+        return int(self.native.intent)
+
+    @staticmethod
+    def send_ladder(sender: Any) -> None:
+        """All actions of a ``ladder_sender_t``; raises RingFullError at the first that finds no room."""
+        count = sender.plan.action_count
+        if not crash_points.armed:
+            check(lib.ladder_send(sender, count), "order ring")
+            return
+        for _ in range(count):
+            crash_points.reach("quoter.before_emit")
+            check(lib.ladder_send(sender, 1), "order ring")
+            crash_points.reach("quoter.after_emit")
 
 
 class IntentWriter:
-    """Fills and emits ``order_record_t`` for one market. Every method returns the intent's number.
+    """Fills and sends ``order_record_t`` for one market. Every method returns the intent's number.
 
-    ``emit`` publishes a record and returns the number it gave it; it raises RingFullError.
+    ``basis`` is the ``intent_basis_t`` that policy keeps up: phase, defence, gates and versions; the rest is
+    filled here, and prices with their parts are read from the kernel.
     """
 
-    def __init__(self, *, slot: int, worker_epoch: int, kernel: MarketKernel, emit: Emit) -> None:
-        self.basis = OrderBasis()
+    def __init__(self, *, slot: int, worker_epoch: int, kernel: MarketKernel, outbox: Outbox) -> None:
         self.news = PendingNews()
-        self._sent_in_pass = False
-        self._chosen_mono_ns = 0  # 0: a record is its own decision
-        self._slot = slot
-        self._worker_epoch = worker_epoch
-        self._kernel = kernel
-        self._emit = emit
-        self._record: Any = ffi.new("order_record_t *")
-        self._zero = bytes(ffi.sizeof("order_record_t"))
+        self.basis: Final[Any] = ffi.new("intent_basis_t *")
+        self.basis.market = kernel.native
+        self.basis.market_slot, self.basis.worker_epoch = slot, worker_epoch
+        self.outbox: Final = outbox
+        self._sent_before = 0  # by the worker, when the pass began to serve this market
+        self._record: Final = ffi.new("order_record_t *")
 
-    def chosen(self) -> None:
-        """The decision is made; the intents that follow in this pass only say it."""
-        self._chosen_mono_ns = int(lib.mono_now_ns())
+    def pass_began(self, clock: Clock) -> None:
+        """What is sent from here on was decided by what the clock shows."""
+        self.basis.decided_mono_ns = clock.mono_ns
+        self.basis.chosen_mono_ns = 0
+        self._sent_before = self.outbox.sent
 
     def pass_ended(self, *, held_up: bool) -> None:
         """``held_up``: something is still to be sent, and could not be."""
-        self.news.pass_ended(answered=self._sent_in_pass, held_up=held_up)
-        self._sent_in_pass = False
-        self._chosen_mono_ns = 0
+        self.news.pass_ended(answered=self.outbox.sent > self._sent_before, held_up=held_up)
 
-    def _publish(self, record: Any) -> int:
-        self._sent_in_pass = True
-        return self._emit(record)
+    def answer(self) -> Any:
+        """The basis, with the news that what is sent now is the first answer to."""
+        basis, news = self.basis, self.news
+        basis.trigger_mono_ns, basis.trigger, basis.waited = news.mono_ns, news.kind, news.waited
+        return basis
 
-    def _begin(self, kind: OrderKind, clock: Clock) -> Any:
-        """Everything but the order itself: the basis fields let every order be explained."""
-        record = self._record
-        ffi.memmove(record, self._zero, len(self._zero))
-        kernel, fair = self._kernel, self._kernel.fair
-        record.kind = kind
-        record.market_slot = self._slot
-        record.live_slot = NO_LIVE_SLOT
-        record.worker_epoch = self._worker_epoch
-        record.generation = kernel.native.generation
-        record.config_version = self.basis.config_version
-        record.inventory_version = self.basis.inventory_version
-        record.decided_mono_ns = clock.mono_ns
-        record.trigger_mono_ns = self.news.mono_ns
-        record.trigger = self.news.kind
-        record.waited = self.news.waited
-        record.chosen_mono_ns = self._chosen_mono_ns or lib.mono_now_ns()
-        record.basis_anchor = fair.anchor_cents
-        record.basis_micro = fair.micro_cents
-        record.basis_posterior = fair.posterior_cents
-        record.basis_weight_anchor = fair.anchor_weight
-        record.basis_weight_micro = fair.micro_weight
-        record.basis_sigma = fair.sigma_cents
-        record.basis_gamma = kernel.gamma
-        record.basis_tau = fair.tau
-        record.basis_skew = fair.inventory_skew
-        record.basis_reservation = fair.reservation_cents
-        record.basis_multiplier = kernel.inputs.spread_multiplier
-        record.basis_fair_cents = fair.fair_price_cents
-        record.basis_phase = self.basis.phase
-        record.basis_defense = self.basis.level
-        record.basis_gates = int(self.basis.gates)
-        return record
+    def _begin(self, kind: OrderKind) -> Any:
+        """Everything but the order itself."""
+        lib.intent_begin(self._record, self.answer())
+        self._record.kind = kind
+        return self._record
 
-    def place(self, order: DesiredOrder, clock: Clock) -> int:
-        record = self._begin(OrderKind.PLACE, clock)
-        self._describe(record, order)
-        return self._publish(record)
-
-    def replace(self, old: LiveOrder, order: DesiredOrder, clock: Clock) -> int:
-        record = self._begin(OrderKind.REPLACE, clock)
-        self._describe(record, order)
-        self._name(record, old)
-        return self._publish(record)
-
-    def cancel(self, order: LiveOrder, clock: Clock) -> int:
-        record = self._begin(OrderKind.CANCEL, clock)
-        record.outcome = order.outcome
-        record.direction = order.direction
-        record.price_cents = order.price_cents
-        record.quantity = order.remaining
-        self._name(record, order)
-        return self._publish(record)
-
-    def cancel_all(self, clock: Clock) -> int:
-        record = self._begin(OrderKind.BATCH_CANCEL, clock)
+    def cancel_all(self) -> int:
+        record = self._begin(OrderKind.BATCH_CANCEL)
         record.scope = lib.SCOPE_ALL
-        return self._publish(record)
+        return self.outbox.send(record)
 
-    def sync(self, clock: Clock) -> int:
-        return self._publish(self._begin(OrderKind.SYNC, clock))
+    def sync(self) -> int:
+        return self.outbox.send(self._begin(OrderKind.SYNC))
 
-    def supply(self, plan: Merge | Mint, clock: Clock) -> int:
+    def supply(self, plan: Merge | Mint) -> int:
         """Pairs to burn or to mint (§9)."""
-        record = self._begin(OrderKind.BURN if isinstance(plan, Merge) else OrderKind.MINT, clock)
+        record = self._begin(OrderKind.BURN if isinstance(plan, Merge) else OrderKind.MINT)
         record.quantity = plan.pairs
-        return self._publish(record)
-
-    @staticmethod
-    def _describe(record: Any, order: DesiredOrder) -> None:
-        record.outcome = order.outcome
-        record.direction = order.direction
-        record.price_cents = order.price_cents
-        record.quantity = order.quantity
-
-    @staticmethod
-    def _name(record: Any, order: LiveOrder) -> None:
-        record.live_slot = order.live_slot
-        venue_id = order.venue_order_id.ljust(lib.VENUE_ID_BYTES, b"\0")
-        ffi.memmove(record.target_order_id, venue_id, lib.VENUE_ID_BYTES)
+        return self.outbox.send(record)

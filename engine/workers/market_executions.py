@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from msgspec import structs
 
-from engine._native import ffi
+from engine._native import ffi, lib
 from engine.alerts import Alert, Alerts, Severity
 from engine.arena import Arena, unpadded
 from engine.events import ExecutionKind, KillCause, LocalReject, MarketStatus, News, Side
@@ -122,8 +122,9 @@ class MarketExecutions:
             return
         event = OrderEvent.FULL_FILL
         if record.kind == ExecutionKind.CANCELLED:
-            event = OrderEvent.REPLACE if order.replaced else OrderEvent.CANCEL
-            if not order.leaving and self._state.is_active and not self._arena.killed(self._slot):
+            event = OrderEvent.REPLACE if order.flags & lib.OWN_ORDER_REPLACED else OrderEvent.CANCEL
+            leaving = order.flags & lib.OWN_ORDER_LEAVING
+            if not leaving and self._state.is_active and not self._arena.killed(self._slot):
                 self._alert(
                     Alert.UNEXPECTED_CANCEL,
                     Severity.WARNING,

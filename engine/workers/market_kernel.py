@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from engine._native import ffi, lib
 from engine.config import QuoteConfig
-from engine.events import Side
 from engine.native_memory import new_native
 from engine.quoting import horizon
 from engine.quoting.inventory import Stock
@@ -99,13 +98,6 @@ class MarketKernel:
     def set_stock(self, stock: Stock) -> None:
         self.inputs.yes_lots = stock.yes_volume
         self.inputs.no_lots = stock.no_volume
-
-    def set_own(self, side: Side, price_cents: int, shares: int) -> None:
-        """Our own size on a level, so that pricing sees the book without us (§3.2)."""
-        lib.orderbook_set_own(self.book, side, price_cents, shares)
-
-    def clear_own(self) -> None:
-        lib.orderbook_clear_own(self.book)
 
     def compute(self, unix_ms: int) -> None:
         """Recomputes the target for timers and changed inputs; messages do so by themselves."""

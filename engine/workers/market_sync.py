@@ -42,4 +42,4 @@ class MarketSync:
 
     def send(self, clock: Clock) -> None:
         self._retry_ns = clock.mono_ns + _RETRY_NS
-        self.intent = self._intents.sync(clock)
+        self.intent = self._intents.sync()

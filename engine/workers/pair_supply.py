@@ -67,7 +67,7 @@ class PairSupply:
         if plan is None:
             return
         self._counters.last_supply_ms = clock.unix_ms
-        self._intent, self._plan = self._intents.supply(plan, clock), type(plan)
+        self._intent, self._plan = self._intents.supply(plan), type(plan)
         _log.info("supply", market=self._terms.config.id, plan=type(plan).__name__, pairs=plan.pairs)
 
     def refused(self, intent: int, code: int) -> bool:
@@ -78,8 +78,8 @@ class PairSupply:
         self._alert(failed, Severity.WARNING, market=self._terms.config.id, code=code)
         return True
 
-    def burn(self, pairs: int, clock: Clock) -> int:
+    def burn(self, pairs: int) -> int:
         """Winding down; returns the intent's number."""
-        intent = self._intents.supply(Merge(pairs=pairs), clock)
+        intent = self._intents.supply(Merge(pairs=pairs))
         _log.info("winding_down", market=self._terms.config.id, pairs=pairs)
         return intent

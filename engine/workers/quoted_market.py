@@ -27,7 +27,7 @@ from engine.quoting.transitions import LIFECYCLE, LifecycleEvent, allows
 from engine.risk.rate import TokenBucket
 from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
-from engine.workers.intents import Emit, IntentWriter, OrderBasis
+from engine.workers.intents import IntentWriter, Outbox
 from engine.workers.ladder_sender import LadderSender
 from engine.workers.market_executions import MarketExecutions
 from engine.workers.market_kernel import MarketKernel
@@ -61,7 +61,7 @@ class QuotedMarket:
         config_version: int,
         order_rate_limit: int,
         redis_pause_ms: int,
-        emit: Emit,
+        outbox: Outbox,
         alert: Alerts,
         clock: Clock,
     ) -> None:
@@ -107,7 +107,7 @@ class QuotedMarket:
         self._arena = arena
         self._slot = slot
         self._alert = alert
-        self._intents = IntentWriter(slot=slot, worker_epoch=worker_epoch, kernel=self.kernel, emit=emit)
+        self._intents = IntentWriter(slot=slot, worker_epoch=worker_epoch, kernel=self.kernel, outbox=outbox)
         self._sync = MarketSync(self._intents)
         self._ladder = LadderSender(
             kernel=self.kernel,
@@ -224,6 +224,7 @@ class QuotedMarket:
         Raises RingFullError when the gateway no longer takes intents.
         """
         cycle = clock.mono_ns >= self._cycle_due_ns
+        self._intents.pass_began(clock)
         self._requoter.end_pause(clock)
         if cycle:
             self._cycle_due_ns = clock.mono_ns + self.config.quote.quote_interval_ms * 1_000_000
@@ -257,14 +258,14 @@ class QuotedMarket:
                 self._started(LifecycleEvent.STARTED)
             elif self.life.snapshot_is_late(clock, feed_runs=self._feed_runs()):
                 self.state.start_failed(int(LocalReject.NOT_READY), "no SNAPSHOT of its book came")
-        step_due = self.life.stop_step(clock, live=len(self.live), synced=self.synced)
+        step_due = self.life.stop_step(clock, live=len(self.orders), synced=self.synced)
         if step_due == Step.RECONCILE:
             self.reconcile()
         elif step_due == Step.END:
             self.row.counters.stopped = 1
             if allows(LIFECYCLE, self.lifecycle, LifecycleEvent.STOP):
                 self.state.enter(LifecycleEvent.STOP)
-        if self.lifecycle == Lifecycle.WINDING_DOWN and self.synced and not self.live:
+        if self.lifecycle == Lifecycle.WINDING_DOWN and self.synced and not self.orders:
             self._wind_down(clock)
 
     def _feed_runs(self) -> bool:
@@ -275,14 +276,14 @@ class QuotedMarket:
         pairs = self.holdings.free_pairs
         match self.life.wind_step(clock, pairs=pairs):
             case Step.BURN:
-                self.life.burn_sent(self._pairs.burn(pairs, clock))
+                self.life.burn_sent(self._pairs.burn(pairs))
             case Step.END:
                 self.state.enter(LifecycleEvent.WOUND_DOWN)
 
     def _started(self, event: LifecycleEvent) -> None:
         self.state.enter(event)
         self._look_due = True
-        _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.live))
+        _log.info("started", market=self.config.id, stock=str(self.stock), live=len(self.orders))
 
     def _look(self, clock: Clock, *, cycle: bool) -> None:
         """Policy, and what a change of it means for the market."""
@@ -303,13 +304,11 @@ class QuotedMarket:
             self.resume(clock, reason="market ACTIVE again")  # D15
         if self.synced and self.holdings.is_oversold:
             self.reconcile()  # A2: nothing new goes out until the venue has spoken
-        self._intents.basis = OrderBasis(
-            phase=policy.phase.current,
-            level=policy.defence.level,
-            config_version=self.terms.config_version,
-            inventory_version=counters.inventory_version,
-            gates=policy.gates.held,
-        )
+        basis = self._intents.basis
+        basis.phase, basis.defense = policy.phase.current, policy.defence.level
+        basis.gates = policy.gates.held
+        basis.config_version = self.terms.config_version
+        basis.inventory_version = counters.inventory_version
 
     def _standing(self) -> Standing:
         return Standing(
@@ -325,7 +324,7 @@ class QuotedMarket:
         """The first of these that holds is all that is done: leave, ask, pull, hold back, or quote."""
         held = self.gates
         leaving = self.stopping or self.life.leaving or self.lifecycle in _LEAVING
-        if leaving and self.live:
+        if leaving and self.orders:
             self._sweep.pull(clock)
         elif not self.life.failed and self._sync.is_due(clock, any_busy=self.orders.any_busy):
             self._sync.send(clock)
@@ -428,7 +427,7 @@ class QuotedMarket:
             cursor,
             stock=self.stock,
             frozen=self.holdings.frozen,
-            live=self.live,
+            orders=self.orders,
             lifecycle=self.lifecycle,
             status=self.state.status,
             gates=self.gates,

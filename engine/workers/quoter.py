@@ -29,6 +29,7 @@ from engine.risk.rate import LIMIT_PER_MINUTE_MIN
 from engine.workers import clock as clocks
 from engine.workers import process
 from engine.workers.clock import Clock
+from engine.workers.intents import Outbox
 from engine.workers.process import WorkerProcess
 from engine.workers.quoted_market import QuotedMarket
 
@@ -61,7 +62,6 @@ class Quoter:
         ):
             check(acquire(ring, proc.token), f"{name} of worker {self.worker}")
         self._gateway_row = arena.process(lib.PROCESS_GATEWAY)
-        self._gateway_bell = proc.bells.get(lib.PROCESS_GATEWAY, -1)
         self._gateway_epoch = self._gateway_attached()
         self._bell_row = proc.row
         self._commands = CommandReader(arena, proc.row_index, per_look=_COMMANDS_PER_PASS)
@@ -86,8 +86,12 @@ class Quoter:
             },
         )
         self._config_version = 0
-        self._intent = 0
-        self._intents_in_pass = 0
+        self._outbox = Outbox(
+            ring=self._order_ring,
+            token=proc.token,
+            gateway_row=self._gateway_row,
+            gateway_eventfd=proc.bells.get(lib.PROCESS_GATEWAY, -1),
+        )
         self._next_beat_ns = 0
         self._next_reconcile_ns = 0
         # No market has a timer due before this. Timers change where a market is served, so that a pass looks
@@ -116,7 +120,7 @@ class Quoter:
                 config_version=version,
                 order_rate_limit=share,
                 redis_pause_ms=self.proc.config.redis.pause_after_ms,
-                emit=self._emit,
+                outbox=self._outbox,
                 alert=self.proc.alert,
                 clock=clock,
             )
@@ -135,28 +139,11 @@ class Quoter:
     def _gateway_attached(self) -> int:
         return int(lib.cell_load(cell(self._gateway_row, "attached_epoch")))
 
-    def _emit(self, record: Any) -> int:
-        """Publishes an intent and returns its number. A full ring is an emergency of the market."""
-        self._intent += 1
-        record.intent = self._intent
-        if crash_points.armed:
-            crash_points.reach("quoter.before_emit")
-        check(
-            lib.message_publish(self._order_ring, lib.MESSAGE_RING_SLOTS, self.proc.token, record),
-            "order ring",
-        )
-        self._intents_in_pass += 1
-        # At once, while the rest of the pass goes on: a gateway that is awake takes no notice.
-        lib.bell_ring(self._gateway_row, self._gateway_bell)
-        if crash_points.armed:
-            crash_points.reach("quoter.after_emit")
-        return self._intent
-
     # ---- one pass ----------------------------------------------------------------------------
 
     def do_work(self, clock: Clock) -> int:
         """Drains inputs, lets due timers fire, sends what follows. Returns the amount of work done."""
-        self._intents_in_pass = 0
+        sent_before = self._outbox.sent
         touched: set[int] = set()
         work = self._take_executions(clock, touched)
         if self._gateway_attached() != self._gateway_epoch:
@@ -181,7 +168,7 @@ class Quoter:
             timers = (market.next_timer_ns() for market in self.markets.values())
             self._next_timer_ns = min(timers, default=_NEVER_NS)
         if work:
-            self._record_step(clock)
+            self._record_step(clock, intents=self._outbox.sent - sent_before)
         return int(work)
 
     def _take_executions(self, clock: Clock, touched: set[int]) -> int:
@@ -224,7 +211,7 @@ class Quoter:
         market.publish(clock, self._cursor)
         self._next_timer_ns = min(self._next_timer_ns, market.next_timer_ns())
 
-    def _record_step(self, clock: Clock) -> None:
+    def _record_step(self, clock: Clock, *, intents: int) -> None:
         step = self._step
         step.step += 1
         step.mono_ns = clock.mono_ns
@@ -232,7 +219,7 @@ class Quoter:
         step.book_position = self._cursor.position
         step.execution_position = lib.message_consumed(self._execution_ring)
         step.config_version = self._config_version
-        step.intent_count = self._intents_in_pass
+        step.intent_count = intents
         step.kill_word = lib.cell_load(self.proc.arena.kill_global())
         check(lib.broadcast_write(self._steps), "step ring")
 
@@ -264,7 +251,7 @@ class Quoter:
     def stopped(self, clock: Clock) -> bool:
         """True once nothing is live and the venue's books have been taken a last time, if it answers."""
         markets = self.markets.values()
-        if any(market.live for market in markets):
+        if any(market.orders for market in markets):
             return False
         if not self._final_sync_until_ns:
             self._final_sync_until_ns = clock.mono_ns + _FINAL_SYNC_NS
@@ -310,7 +297,7 @@ def main() -> int:
             if quoter.stopped(clock):
                 break
             if time.monotonic() > deadline:
-                _log.error("stop_timeout", live={m.config.id: len(m.live) for m in quoter.markets.values()})
+                _log.error("stop_timeout", live={m.config.id: len(m.orders) for m in quoter.markets.values()})
                 return 1
         if work == 0:
             quoter.wait(clock, seen)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from msgspec import structs
-
 from engine._native import lib
 from engine.events import News
 from engine.quoting.requote import Basis, triggers
@@ -103,12 +101,11 @@ class Requoter:
     def _show(self, clock: Clock) -> None:
         rules = self._terms.funding
         assert rules is not None, "the kernel is ready only after the rules came"
-        if self._policy.defence.is_one_side:
-            rules = structs.replace(rules, allow_buy=False)  # D8: only what reduces
         sent, waiting = self._ladder.show(
             clock,
             stock=self._holdings.stock,
             rules=rules,
+            reduce_only=self._policy.defence.is_one_side,
             max_age_ms=self._terms.config.quote.stabilization.max_order_age_ms,
         )
         self._quoted = self._basis(clock)

@@ -5,16 +5,15 @@ Writes: the state row of one market slot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from engine._native import ffi, lib
 from engine.arena import check
 from engine.events import DefenseLevel, Gate, Lifecycle, MarketStatus, Side
 from engine.quoting.inventory import Frozen, Stock
-from engine.quoting.orders import LiveOrder
 from engine.workers.clock import Clock
 from engine.workers.market_kernel import MarketKernel
+from engine.workers.own_orders import OwnOrders
 
 
 class StateRow:
@@ -88,7 +87,7 @@ class StateRow:
         *,
         stock: Stock,
         frozen: Frozen,
-        live: Sequence[LiveOrder],
+        orders: OwnOrders,
         lifecycle: Lifecycle,
         status: MarketStatus,
         gates: Gate,
@@ -103,10 +102,9 @@ class StateRow:
         state.lifecycle = lifecycle
         state.market_status = status
         state.recovering = not synced
-        resting = [order for order in live if order.live_slot >= 0]
-        state.own_bid_orders = sum(order.side == Side.BID for order in resting)
-        state.own_ask_orders = len(resting) - state.own_bid_orders
-        state.live_orders = len(live)
+        state.own_bid_orders = orders.resting(Side.BID)
+        state.own_ask_orders = orders.resting(Side.ASK)
+        state.live_orders = len(orders)
         code = lib.state_write(
             self._row,
             lib.STATE_KIND_QUOTER,

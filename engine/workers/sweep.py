@@ -48,18 +48,17 @@ class Sweep:
     def pull(self, clock: Clock) -> None:
         """One batch cancel; again at once for an order that lands after it, and each second until none is
         live. What was under way is not in the venue's book yet when the cancel gets there."""
-        landed = any(order.leaving and not order.busy for order in self._orders)
-        if not self._orders.live or (clock.mono_ns < self._swept_ns + _RETRY_NS and not landed):
+        orders = self._orders
+        if not orders or (clock.mono_ns < self._swept_ns + _RETRY_NS and not orders.any_landed):
             return
         self._swept_ns = clock.mono_ns
-        intent = self._intents.cancel_all(clock)
-        for order in self._orders:
-            self._orders.leaving(order, intent)
+        intent = self._intents.cancel_all()
+        orders.all_leave(intent)
         self._counters.cancels += 1
 
     def pull_killed(self, clock: Clock, *, word_is_up: bool) -> None:
         """One batch cancel. While the kill word is up the gateway verifies and repeats it by itself."""
-        if not self._orders.live:
+        if not self._orders:
             self.disarm()
         elif self._armed and clock.mono_ns >= self._swept_ns + _RETRY_NS:
             self._armed, self._since_ns = False, clock.mono_ns
@@ -72,5 +71,5 @@ class Sweep:
                 Alert.CANCEL_NOT_CONFIRMED,
                 Severity.CRITICAL,
                 market=self._market,
-                live=len(self._orders.live),
+                live=len(self._orders),
             )

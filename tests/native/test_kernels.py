@@ -16,7 +16,7 @@ import pytest
 
 from tests.native.compile import CFLAGS, NATIVE, SANITIZED, build, missing
 
-KERNELS = ("orderbook.c", "quote.c")
+KERNELS = ("orderbook.c", "quote.c", "own_orders.c", "ladder_plan.c")
 OPERATIONS = int(os.environ.get("COREQUOTE_STRESS_OPERATIONS", "5000000"))
 SEED = int(os.environ.get("COREQUOTE_STRESS_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 

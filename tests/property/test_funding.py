@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.events import Direction, Outcome, Side
-from engine.quoting.funding import DesiredOrder, FundingRules, Level, book_side, fund
+from engine.quoting.funding import FundingRules, book_side
 from engine.quoting.inventory import Stock, buy_freeze_cents
-from engine.quoting.orders import Cancel, LiveOrder, Place, Replace, diff
+from engine.quoting.orders import LiveOrder
+from tests.reference.ladder import Cancel, DesiredOrder, Level, Place, Replace
+from tests.reference.ladder_kernel import diff, fund
 
 RULES = FundingRules(
     allow_buy=True,

@@ -13,13 +13,15 @@ import pytest
 from engine._native import lib
 from engine.config import QuoteConfig, RiskConfig
 from engine.events import DefenseLevel, LocalReject
-from engine.quoting.funding import FundingRules, Level, fund
+from engine.quoting.funding import FundingRules
 from engine.risk.pretrade import Candidate, Limits, first_refusal
 from engine.risk.staleness import Stale
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_standing import Account, standing_of
 from tests.reference import quote as reference
 from tests.reference.kernel import CENTS
+from tests.reference.ladder import Level
+from tests.reference.ladder_kernel import fund
 from tests.reference.orderbook import ReferenceBook, grid_prices
 from tests.reference.quote import SIDE_ASK, Fair, Inputs
 from tests.spec.test_prices import params

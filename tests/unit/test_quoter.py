@@ -18,6 +18,8 @@ from engine.events import (
     Direction,
     ExecutionKind,
     Gate,
+    KillCause,
+    Lifecycle,
     LocalReject,
     MarketStatus,
     News,
@@ -675,3 +677,20 @@ def test_an_image_of_another_grid_is_no_book_to_quote_on(quoting: Venue, tick_co
     intents = quoting.run()
     assert [intent.kind for intent in intents] == [OrderKind.BATCH_CANCEL]
     assert not quoting.quoter.markets[SLOT].kernel.native.book_valid
+
+
+def test_a_full_order_ring_is_an_emergency_and_what_was_sent_stands(venue: Venue) -> None:
+    """Two records fit: two orders may be live, and no more are counted than were sent."""
+    venue.run()
+    venue.snapshot({45: 300}, {55: 300})
+    venue.sync()
+    filler = ffi.new("order_record_t *")
+    token = venue.quoter.proc.token
+    for _ in range(lib.message_space(venue.order_ring, lib.MESSAGE_RING_SLOTS) - 2):
+        check(lib.message_publish(venue.order_ring, lib.MESSAGE_RING_SLOTS, token, filler), "order ring")
+    venue.quoter.do_work(venue.clock)
+    owner = market(venue)
+    assert owner.lifecycle == Lifecycle.EMERGENCY
+    assert [(order.busy, order.book_price_cents) for order in owner.live] == [(True, 52), (True, 48)]
+    assert owner.row.counters.places == 2
+    assert owner.policy.kills.causes == KillCause.GATEWAY_STUCK

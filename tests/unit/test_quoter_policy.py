@@ -398,7 +398,8 @@ def test_the_velocity_lock_pulls_everything_for_five_seconds(tmp_path: Path) -> 
 def test_an_order_that_lands_after_the_pull_is_pulled_at_once(tmp_path: Path) -> None:
     venue = started(tmp_path, lvr_velocity_threshold=0.10)
     late = market(venue).live[-1]
-    late.busy = True  # its request is under way while the others are pulled
+    orders = market(venue).orders.native
+    orders.orders[orders.count - 1].flags |= lib.OWN_ORDER_BUSY  # under way while the others are pulled
     fill(venue, 1, 28)
     assert [intent.kind for intent in venue.run()] == [OrderKind.BATCH_CANCEL]
     venue.answer(

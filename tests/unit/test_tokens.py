@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.events import Direction, Outcome, Side
-from engine.quoting.funding import DesiredOrder
-from engine.quoting.orders import Action, Cancel, LiveOrder, Place, Replace
-from engine.quoting.tokens import Tokens, affordable
+from engine.quoting.orders import LiveOrder
+from tests.reference.ladder import Action, Cancel, DesiredOrder, Place, Replace, Tokens
+from tests.reference.ladder_kernel import affordable
 
 
 def desired(level: int) -> DesiredOrder:
