@@ -6,7 +6,8 @@ force, so that the parts add up to the change of assets to the cent.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date, datetime
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
@@ -14,6 +15,9 @@ from msgspec import Struct, structs
 from engine.events import Side
 from engine.quoting.inventory import Stock, assets_cents
 from engine.quoting.kills import Money
+
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_DAY_MS: Final = 86_400_000
 
 
 class Ledger(Struct, frozen=True, kw_only=True):
@@ -37,8 +41,9 @@ class Ledger(Struct, frozen=True, kw_only=True):
 
 def trading_day(unix_ms: int, zone: str) -> int:
     """Number of the day in ``zone`` (§9.4, D21); days begin at its midnight."""
-    where = UTC if zone == "UTC" else ZoneInfo(zone)
-    return datetime.fromtimestamp(unix_ms / 1000, where).toordinal()
+    if zone == "UTC":
+        return _EPOCH_DAY + unix_ms // _DAY_MS
+    return datetime.fromtimestamp(unix_ms / 1000, ZoneInfo(zone)).toordinal()
 
 
 def opened(stock: Stock, *, fair_price_cents: int, day: int, flows_cents: int = 0) -> Ledger:

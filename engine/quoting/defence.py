@@ -51,6 +51,7 @@ class DefenceState(Struct, frozen=True, kw_only=True):
     sources: WidenSource = WidenSource(0)  # entered, and not yet calm
 
 
+_NO_SOURCE: Final = WidenSource(0)
 _EVENTS: Final = {
     DefenseLevel.WIDEN: DefenceEvent.WIDEN,
     DefenseLevel.ONE_SIDE: DefenceEvent.ONE_SIDE,
@@ -125,7 +126,7 @@ def _near_bound(fair_price_cents: int, distance_cents: int) -> bool:
 
 
 def _active(values: DefenceInputs, quote: QuoteConfig) -> WidenSource:
-    sources = WidenSource(0)
+    sources = _NO_SOURCE
     if skew_exceeds(values.yes_volume, values.no_volume, quote.inventory_warning_threshold):
         sources |= WidenSource.SKEW
     if exceeds(values.vpin_imbalance, values.vpin_volume, quote.vpin_threshold):
@@ -148,7 +149,7 @@ def _below(entry: float, quote: QuoteConfig) -> float:
 
 def _calm(values: DefenceInputs, quote: QuoteConfig) -> WidenSource:
     """Sources whose metric is below (entry - hysteresis); a price is a ratio of 100 cents."""
-    sources = WidenSource(0)
+    sources = _NO_SOURCE
     if _skew_is_calm(values, quote.inventory_warning_threshold, quote):
         sources |= WidenSource.SKEW
     if falls_below(values.vpin_imbalance, values.vpin_volume, _below(quote.vpin_threshold, quote)):
@@ -163,12 +164,16 @@ def _calm(values: DefenceInputs, quote: QuoteConfig) -> WidenSource:
 
 def target_level(values: DefenceInputs, quote: QuoteConfig) -> DefenseLevel:
     """The level these values alone ask for: the highest of all sources."""
+    return _target_level(values, quote, _active(values, quote))
+
+
+def _target_level(values: DefenceInputs, quote: QuoteConfig, sources: WidenSource) -> DefenseLevel:
     yes, no = values.yes_volume, values.no_volume
     if values.killed or skew_exceeds(yes, no, quote.inventory_hard_limit):
         return DefenseLevel.KILL_SWITCH
     if skew_exceeds(yes, no, quote.inventory_danger_threshold):
         return DefenseLevel.ONE_SIDE
-    return DefenseLevel.WIDEN if _active(values, quote) else DefenseLevel.NORMAL
+    return DefenseLevel.WIDEN if sources else DefenseLevel.NORMAL
 
 
 def _is_calm(level: DefenseLevel, values: DefenceInputs, quote: QuoteConfig) -> bool:
@@ -184,14 +189,14 @@ def advance(
     """One cycle of the stack. A look between two timed cycles (``cycle`` False) escalates as ever, but only
     timed ones count as calm: else a burst of messages would be a minute of calm."""
     level, calm_cycles = state.level, 0
-    target = target_level(values, quote)
+    sources = _active(values, quote)
+    target = _target_level(values, quote, sources)
     if target > level:
         level = step(DEFENCE, level, _EVENTS[target])
     elif _is_calm(level, values, quote):
         calm_cycles = state.calm_cycles + cycle
         if calm_cycles >= quote.defense_cooldown_cycles:
             level, calm_cycles = step(DEFENCE, level, DefenceEvent.CALM), 0
-    sources = _active(values, quote)
     if state.sources:
         sources |= state.sources & ~_calm(values, quote)
     bp = skew_bp(values.yes_volume, values.no_volume)

@@ -23,10 +23,11 @@ API_CALM_MS: Final = 10_000
 API_RELEASE: Final = 0.50  # of api_error_threshold
 TIMEOUT_MS: Final = 60_000  # §5.2 GATE_TIMEOUT
 
-TIMED: Final = Gate.BOOK_STALE | Gate.LATENCY | Gate.API_ERRORS
 #: Gates that leave orders on the book: POST_FILL holds back new ones, as does INVENTORY while a SYNC is its
 #: only cause; ORACLE_GAP pulls one side.
 _PARTIAL: Final = Gate.POST_FILL | Gate.INVENTORY | Gate.ORACLE_GAP
+_PULLING: Final = ~_PARTIAL
+_NO_GATE: Final = Gate(0)
 
 
 class Calls(Struct, frozen=True, kw_only=True):
@@ -80,6 +81,9 @@ class GateEvidence(Struct, frozen=True, kw_only=True):
     redis_lost: bool = False  # Redis has not held the newest rows for redis.pause_after_ms
 
 
+_ALL_OPEN: Final = (-1, -1, -1)
+
+
 class GateState(Struct, frozen=True, kw_only=True):
     """Gates held, and what their release waits for."""
 
@@ -91,16 +95,18 @@ class GateState(Struct, frozen=True, kw_only=True):
     gap_side: Side | None = None
     slow_ms: int = 0  # last time latency was not below its release
     failing_ms: int = 0  # last time the error rate was not below its release
-    timed_since_ms: tuple[int, int, int] = (-1, -1, -1)  # BOOK_STALE, LATENCY, API_ERRORS; -1 = open
+    timed_since_ms: tuple[int, int, int] = _ALL_OPEN  # BOOK_STALE, LATENCY, API_ERRORS; -1 = open
 
     @property
     def pulls(self) -> bool:
         """Whether every quote has to go."""
-        return bool(self.held & ~_PARTIAL)
+        return bool(self.held and self.held & _PULLING)
 
     def timed_out(self, now_ms: int) -> Gate:
         """Timed gates held for longer than 60 s."""
-        found = Gate(0)
+        found = _NO_GATE
+        if self.timed_since_ms == _ALL_OPEN:
+            return found
         for gate, since_ms in zip(_TIMED_ORDER, self.timed_since_ms, strict=True):
             if since_ms >= 0 and now_ms - since_ms > TIMEOUT_MS:
                 found |= gate
@@ -123,7 +129,7 @@ def _latency(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms: i
     slow_ms = state.slow_ms if fast else now_ms
     if latency_ms is not None and latency_ms > limit_ms:
         return True, slow_ms
-    return bool(state.held & Gate.LATENCY) and now_ms - slow_ms < LATENCY_CALM_MS, slow_ms
+    return bool(state.held and state.held & Gate.LATENCY) and now_ms - slow_ms < LATENCY_CALM_MS, slow_ms
 
 
 def _api_errors(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms: int) -> tuple[bool, int]:
@@ -133,7 +139,7 @@ def _api_errors(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms
     failing_ms = state.failing_ms if calm else now_ms
     if calls.requests >= API_CALLS_MIN and exceeds(calls.errors, calls.requests, limit):
         return True, failing_ms
-    return bool(state.held & Gate.API_ERRORS) and now_ms - failing_ms < API_CALM_MS, failing_ms
+    return bool(state.held and state.held & Gate.API_ERRORS) and now_ms - failing_ms < API_CALM_MS, failing_ms
 
 
 def _oracle_gap(
@@ -153,27 +159,35 @@ def advance(state: GateState, seen: GateEvidence, quote: QuoteConfig, *, now_ms:
     lvr_until_ms = now_ms + quote.lvr_cooldown_ms if seen.lvr_fell else state.lvr_until_ms
     deviated_ms = now_ms if seen.oracle_deviates else state.deviated_ms
     deviating = seen.oracle_deviates or (
-        bool(state.held & Gate.ORACLE_DEVIATION) and now_ms - deviated_ms < quote.observation_period_ms
+        bool(state.held and state.held & Gate.ORACLE_DEVIATION)
+        and now_ms - deviated_ms < quote.observation_period_ms
     )
     gap_until_ms, gap_side = _oracle_gap(state, seen, quote, now_ms)
     slow, slow_ms = _latency(state, seen, quote, now_ms)
     failing, failing_ms = _api_errors(state, seen, quote, now_ms)
-    held = Gate(0)
-    for gate, holds in (
-        (Gate.POST_FILL, now_ms < post_fill_until_ms),
-        (Gate.LVR_COOLDOWN, now_ms < lvr_until_ms),
-        (Gate.ORACLE_DEVIATION, deviating),
-        (Gate.ORACLE_GAP, gap_side is not None),
-        (Gate.BOOK_STALE, _book_is_stale(seen, quote)),
-        (Gate.LATENCY, slow),
-        (Gate.API_ERRORS, failing),
-        (Gate.INVENTORY, not seen.inventory_confirmed),
-        (Gate.KILL_WORD, seen.kill_word),
-        (Gate.MARKET_STATUS, not seen.market_active),
-        (Gate.REDIS, seen.redis_lost),
-    ):
-        if holds:
-            held |= gate
+    held = _NO_GATE
+    if now_ms < post_fill_until_ms:
+        held |= Gate.POST_FILL
+    if now_ms < lvr_until_ms:
+        held |= Gate.LVR_COOLDOWN
+    if deviating:
+        held |= Gate.ORACLE_DEVIATION
+    if gap_side is not None:
+        held |= Gate.ORACLE_GAP
+    if _book_is_stale(seen, quote):
+        held |= Gate.BOOK_STALE
+    if slow:
+        held |= Gate.LATENCY
+    if failing:
+        held |= Gate.API_ERRORS
+    if not seen.inventory_confirmed:
+        held |= Gate.INVENTORY
+    if seen.kill_word:
+        held |= Gate.KILL_WORD
+    if not seen.market_active:
+        held |= Gate.MARKET_STATUS
+    if seen.redis_lost:
+        held |= Gate.REDIS
     return GateState(
         held=held,
         post_fill_until_ms=post_fill_until_ms,
@@ -188,6 +202,8 @@ def advance(state: GateState, seen: GateEvidence, quote: QuoteConfig, *, now_ms:
 
 
 def _timed_since(state: GateState, held: Gate, now_ms: int) -> tuple[int, int, int]:
+    if not held:
+        return _ALL_OPEN
     stale, slow, failing = (
         (since_ms if since_ms >= 0 else now_ms) if held & gate else -1
         for gate, since_ms in zip(_TIMED_ORDER, state.timed_since_ms, strict=True)
@@ -197,6 +213,8 @@ def _timed_since(state: GateState, held: Gate, now_ms: int) -> tuple[int, int, i
 
 def next_release_ms(state: GateState) -> int | None:
     """When a gate with a fixed end opens next; None while none is held."""
+    if not state.held:
+        return None
     ends = [
         until_ms
         for gate, until_ms in (
@@ -211,4 +229,4 @@ def next_release_ms(state: GateState) -> int | None:
 
 def without_timers(state: GateState) -> GateState:
     """The same gates with the clock of GATE_TIMEOUT started anew: nobody is held up by them now."""
-    return structs.replace(state, timed_since_ms=(-1, -1, -1))
+    return structs.replace(state, timed_since_ms=_ALL_OPEN)

@@ -17,6 +17,7 @@ from engine.quoting.trade_window import PriceRange
 #: Causes after which a resume starts wide, in EXPLORATION (§8).
 LOSS_CAUSES: Final = KillCause.DAILY_LOSS | KillCause.ASSET_FLOOR | KillCause.BUDGET
 
+_NOTHING: Final = KillCause(0)
 NEAR_LIMIT_PERCENT: Final = 80  # §5.5: an alert before the kill
 
 
@@ -44,11 +45,11 @@ class KillEvidence(Struct, frozen=True, kw_only=True):
 
 def causes(seen: KillEvidence, quote: QuoteConfig) -> KillCause:
     """Every cause that holds now. ADMIN, OWNERSHIP, GATEWAY_STUCK, EXECUTIONS are events, not among them."""
-    found = KillCause(0)
+    found = _NOTHING
     if skew_exceeds(seen.yes_volume, seen.no_volume, quote.inventory_hard_limit):
         found |= KillCause.SKEW
-    if seen.money is not None:
-        found |= _money_causes(seen.money, quote)
+    if seen.money is not None and (lost := _money_causes(seen.money, quote)):
+        found |= lost
     if seen.jump.jumped(quote.price_jump_threshold, quote.min_abs_move_cents):
         found |= KillCause.PRICE_JUMP
     edge_cents = quote.extreme_price_kill
@@ -68,7 +69,7 @@ def causes(seen: KillEvidence, quote: QuoteConfig) -> KillCause:
 
 
 def _money_causes(money: Money, quote: QuoteConfig) -> KillCause:
-    found = KillCause(0)
+    found = _NOTHING
     if money.daily_pnl_cents < -quote.max_loss_daily_cents:
         found |= KillCause.DAILY_LOSS
     if money.assets_cents < quote.asset_floor_cents:
@@ -80,7 +81,7 @@ def _money_causes(money: Money, quote: QuoteConfig) -> KillCause:
 
 def near_limits(money: Money, quote: QuoteConfig) -> KillCause:
     """Limits of which 80 % is used up (§5.5): for alerts, nothing stops."""
-    near = KillCause(0)
+    near = _NOTHING
     if -money.daily_pnl_cents * 100 > NEAR_LIMIT_PERCENT * quote.max_loss_daily_cents:
         near |= KillCause.DAILY_LOSS
     if money.budget_used_cents * 100 > NEAR_LIMIT_PERCENT * quote.budget_limit_cents:

@@ -41,8 +41,8 @@ class PhaseState(Struct, frozen=True, kw_only=True):
 class PhaseEvidence(Struct, frozen=True, kw_only=True):
     """What a cycle knows that may end a phase."""
 
-    stability: PriceRange  # over exploration.price_stability_window_ms
-    rollback: PriceRange  # over ROLLBACK_WINDOW_MS
+    stability: PriceRange  # over exploration.price_stability_window_ms; asked for in EXPLORATION
+    rollback: PriceRange  # over ROLLBACK_WINDOW_MS; asked for in STABILIZATION
     daily_pnl_cents: int
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import Final
 
 from msgspec import Struct
 
@@ -26,6 +27,9 @@ class Trigger(IntFlag):
     CONFIG = 512
 
 
+_NONE: Final = Trigger(0)
+
+
 class Basis(Struct, frozen=True, kw_only=True):
     """What a ladder rested on when it was funded, or would rest on now."""
 
@@ -45,23 +49,21 @@ def triggers(quoted: Basis | None, now: Basis, *, oldest_order_ms: int | None, q
     """Everything that asks for a new ladder. ``oldest_order_ms``: creation of the oldest live order."""
     if quoted is None:
         return Trigger.FIRST
-    found = Trigger(0)
-    for trigger, holds in (
-        (Trigger.SIDES, _sides(quoted) != _sides(now)),
-        (
-            Trigger.DEFENCE,
-            (quoted.level, quoted.multiplier, quoted.size_scale)
-            != (now.level, now.multiplier, now.size_scale),
-        ),
-        (Trigger.GATES, quoted.gates != now.gates),
-        (Trigger.PHASE, quoted.phase != now.phase),
-        (Trigger.CONFIG, quoted.config_version != now.config_version),
-    ):
-        if holds:
-            found |= trigger
     if now.phase == Phase.EXPLORATION:
-        return found | _exploration(quoted, now, quote)
-    return found | _stabilization(quoted, now, oldest_order_ms, quote)
+        found = _exploration(quoted, now, quote)
+    else:
+        found = _stabilization(quoted, now, oldest_order_ms, quote)
+    if _sides(quoted) != _sides(now):
+        found |= Trigger.SIDES
+    if (quoted.level, quoted.multiplier, quoted.size_scale) != (now.level, now.multiplier, now.size_scale):
+        found |= Trigger.DEFENCE
+    if quoted.gates != now.gates:
+        found |= Trigger.GATES
+    if quoted.phase != now.phase:
+        found |= Trigger.PHASE
+    if quoted.config_version != now.config_version:
+        found |= Trigger.CONFIG
+    return found
 
 
 def _sides(basis: Basis) -> tuple[bool, bool]:
@@ -69,7 +71,7 @@ def _sides(basis: Basis) -> tuple[bool, bool]:
 
 
 def _exploration(quoted: Basis, now: Basis, quote: QuoteConfig) -> Trigger:
-    found = Trigger(0)
+    found = _NONE
     if now.at_ms - quoted.at_ms >= quote.exploration.cancel_interval_ms:
         found |= Trigger.INTERVAL
     if (quoted.touch_bid_cents, quoted.touch_ask_cents) != (now.touch_bid_cents, now.touch_ask_cents):
@@ -78,7 +80,7 @@ def _exploration(quoted: Basis, now: Basis, quote: QuoteConfig) -> Trigger:
 
 
 def _stabilization(quoted: Basis, now: Basis, oldest_order_ms: int | None, quote: QuoteConfig) -> Trigger:
-    found = Trigger(0)
+    found = _NONE
     moved_cents = abs(now.fair_price_cents - quoted.fair_price_cents)
     if moved_cents >= 1 and exceeds(
         moved_cents, now.fair_price_cents, quote.stabilization.cancel_on_price_move

@@ -69,6 +69,8 @@ def watch(
 
 def pruned(state: LvrState, quote: QuoteConfig, now_ms: int) -> LvrState:
     """The state without what its windows have left behind."""
+    if not (state.fills or state.triggers_ms):
+        return state
     fills = tuple(fill for fill in state.fills if now_ms - fill.time_ms <= quote.velocity_window_ms)
     kept = tuple(at_ms for at_ms in state.triggers_ms if now_ms - at_ms < quote.lvr_kill_window_ms)
     return LvrState(fills=fills, triggers_ms=kept)

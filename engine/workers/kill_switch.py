@@ -22,6 +22,7 @@ from engine.workers.policy_money import MarketMoney
 from engine.workers.policy_phase import MarketPhase
 from engine.workers.policy_standing import Standing
 
+_NOTHING: Final = KillCause(0)
 _JUDGED: Final = (Lifecycle.RUNNING, Lifecycle.EMERGENCY)
 
 
@@ -75,6 +76,8 @@ class KillSwitch:
 
     def kill(self, found: KillCause) -> None:
         """Latches causes: nothing is sent from here on. The flag comes before everything else."""
+        if not found:
+            return
         new = found & ~self.causes
         self.causes |= found
         if not new:
@@ -137,18 +140,14 @@ class KillSwitch:
         """Causes that hold by the values of now, latched or not."""
         config, kernel = self._terms.config, self._kernel
         quote = config.quote
-        found = KillCause(0)
+        found = _NOTHING
         admin = bool(lib.cell_load(self._word) & lib.KILL_ADMIN)
         self._admin_granted &= admin
         if admin and not self._admin_granted:
             found |= KillCause.ADMIN
         if standing.lifecycle not in _JUDGED:
             return found
-        # a price alone never kills a market whose configuration says so: a recording that runs to its end
-        spared = KillCause(0)
-        for name in config.spared_kills:
-            spared |= KillCause[name]
-        return found | ~spared & kills.causes(
+        causes = kills.causes(
             KillEvidence(
                 yes_volume=standing.stock.yes_volume,
                 no_volume=standing.stock.no_volume,
@@ -162,3 +161,9 @@ class KillSwitch:
             ),
             quote,
         )
+        if not causes:
+            return found
+        # a price alone never kills a market whose configuration says so: a recording that runs to its end
+        for name in config.spared_kills:
+            causes &= ~KillCause[name]
+        return found | causes

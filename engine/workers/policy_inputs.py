@@ -49,6 +49,9 @@ class PolicyInputs:
         inputs.sides = lib.QUOTE_SIDES_BOTH
         inputs.spread_multiplier = inputs.size_scale = 1.0
         inputs.anchor_cents = float(terms.config.quote.initial_price_cents)
+        # as below: phase, sides, one_side, multiplier, discount, size, anchor
+        initial_cents = terms.config.quote.initial_price_cents
+        self._written: tuple[float, ...] = (inputs.phase, inputs.sides, 0, 1.0, 0, 1.0, initial_cents)
 
     @property
     def size_scale(self) -> float:
@@ -63,21 +66,28 @@ class PolicyInputs:
         anchor = oracle.fresh_price_cents(view, quote, clock.mono_ms)
         if anchor is not None:
             self._learn_from(anchor)
-        wanted = {
-            "phase": int(self._phase.current),
-            "sides": self._sides(stock),
-            "one_side": int(self._defence.is_one_side),
-            "spread_multiplier": max(state.multiplier, self._scale.spread),
-            "discount_cents": float(state.discount_cents),
-            "size_scale": self._scale.size,
-            "anchor_cents": float(quote.initial_price_cents if anchor is None else anchor),
-        }
-        changed = False
-        for name, value in wanted.items():
-            if getattr(inputs, name) != value:
-                setattr(inputs, name, value)
-                changed = True
-        return changed
+        wanted: tuple[float, ...] = (
+            self._phase.current,
+            self._sides(stock),
+            self._defence.is_one_side,
+            max(state.multiplier, self._scale.spread),
+            state.discount_cents,
+            self._scale.size,
+            quote.initial_price_cents if anchor is None else anchor,
+        )
+        if wanted == self._written:
+            return False
+        self._written = wanted
+        (
+            inputs.phase,
+            inputs.sides,
+            inputs.one_side,
+            inputs.spread_multiplier,
+            inputs.discount_cents,
+            inputs.size_scale,
+            inputs.anchor_cents,
+        ) = wanted
+        return True
 
     def _sides(self, stock: Stock) -> int:
         sides = lib.QUOTE_SIDES_BOTH

@@ -79,7 +79,7 @@ class MarketMoney:
 
     def _warn(self, money: Money) -> None:
         near = kills.near_limits(money, self._terms.config.quote)
-        if near & ~self._near:
+        if near and near & ~self._near:
             self._alert(
                 Alert.LIMIT_NEAR,
                 Severity.WARNING,

@@ -12,6 +12,7 @@ from engine.events import Lifecycle, Phase
 from engine.quoting import phases
 from engine.quoting.kills import Money
 from engine.quoting.phases import ROLLBACK_WINDOW_MS, PhaseEvidence, PhaseState
+from engine.quoting.trade_window import PriceRange
 from engine.quoting.transitions import PhaseReason
 from engine.workers.clock import Clock
 from engine.workers.market_terms import TermsInForce
@@ -41,15 +42,17 @@ class MarketPhase:
             self.state = phases.traded(self.state, tape.window(count=new).lots)
         if lifecycle != Lifecycle.RUNNING or money is None:
             return
-        stability_ms = quote.exploration.price_stability_window_ms
+        stable = self.state.phase == Phase.STABILIZATION
+        window_ms = ROLLBACK_WINDOW_MS if stable else quote.exploration.price_stability_window_ms
+        prices = tape.price_range(since_ms=phases.window_since_ms(self.state, window_ms, now_ms))
         seen = PhaseEvidence(
-            stability=tape.price_range(since_ms=phases.window_since_ms(self.state, stability_ms, now_ms)),
-            rollback=tape.price_range(
-                since_ms=phases.window_since_ms(self.state, ROLLBACK_WINDOW_MS, now_ms)
-            ),
+            stability=PriceRange() if stable else prices,
+            rollback=prices if stable else PriceRange(),
             daily_pnl_cents=money.daily_pnl_cents,
         )
-        self._become(phases.advance(self.state, seen, quote, now_ms=now_ms))
+        after = phases.advance(self.state, seen, quote, now_ms=now_ms)
+        if after is not self.state:
+            self._become(after)
 
     def restart(self, clock: Clock) -> None:
         """After a loss the market starts wide (D3)."""

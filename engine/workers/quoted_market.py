@@ -288,14 +288,14 @@ class QuotedMarket:
     def _look(self, clock: Clock, *, cycle: bool) -> None:
         """Policy, and what a change of it means for the market."""
         policy, counters = self.policy, self.row.counters
-        self.row.account_time(policy.gates.held, policy.defence.level, clock)
+        self.row.looked(policy.gates.held, policy.defence.level, clock)
         before, release_ns = policy.gates.held, policy.gates.next_release_ns
         day = policy.money.day
         if policy.look(clock, self._standing(), cycle=cycle):
             self.kernel.compute(clock.unix_ms)
         if day != policy.money.day:
             counters.total_fills_today = 0  # §9.4
-        if before & ~policy.gates.held:
+        if before and before & ~policy.gates.held:
             self._requoter.wanted = True  # §3.8: a released gate re-quotes
             self._intents.news.came(News.RELEASE, min(release_ns or clock.mono_ns, clock.mono_ns))
         if policy.kills.causes and self.lifecycle == Lifecycle.RUNNING:
@@ -338,10 +338,10 @@ class QuotedMarket:
             self._requoter.forget()
         elif not self.kernel.ready:
             return
-        elif held & Gate.POST_FILL:
+        elif held and held & Gate.POST_FILL:
             self._requoter.message_is_news()
             self._cancels_wait = self._ladder.cancel_aggressive(clock)
-        elif held & Gate.INVENTORY or not self.synced:
+        elif (held and held & Gate.INVENTORY) or not self.synced:
             return  # a SYNC is due or under way, which the gates may not know yet: nothing new, the live stay
         else:
             self._requoter.requote(clock)
@@ -349,9 +349,10 @@ class QuotedMarket:
     @property
     def _held_up(self) -> bool:
         """Whether the answer to news is still to come, though nothing forbids it."""
-        if self.gates & Gate.POST_FILL:
+        held = self.gates
+        if held and held & Gate.POST_FILL:
             return self._cancels_wait
-        return not self.gates & ~Gate.ORACLE_GAP and self._requoter.wanted
+        return self._requoter.wanted and not (held and held & ~Gate.ORACLE_GAP)
 
     @property
     def _may_supply(self) -> bool:

@@ -75,13 +75,17 @@ class Requoter:
 
     def requote(self, clock: Clock) -> None:
         """Sends what makes the book show the target, if anything asks for it; after a pause, during one."""
+        basis = None
         if not self.wanted:
-            self._look_for_triggers(clock)
+            basis = self._basis(clock)
+            self._look_for_triggers(basis)
         if not self.wanted:
             return
         self.message_is_news()
         if not self.paused_until_ns:
             self._show(clock)
+            # showing it moves nothing that it rests on
+            self._quoted = self._basis(clock) if basis is None else basis
 
     def message_is_news(self) -> None:
         """The target is another one, and it is a message of this pass that made it so."""
@@ -89,10 +93,10 @@ class Requoter:
         if native.news & lib.PASS_TARGET and native.news & _MESSAGES:
             self._intents.news.came(News.MESSAGE, int(native.trigger_recv_ns))
 
-    def _look_for_triggers(self, clock: Clock) -> None:
+    def _look_for_triggers(self, now: Basis) -> None:
         found = triggers(
             self._quoted,
-            self._basis(clock),
+            now,
             oldest_order_ms=self._orders.oldest_ms,
             quote=self._terms.config.quote,
         )
@@ -108,7 +112,6 @@ class Requoter:
             reduce_only=self._policy.defence.is_one_side,
             max_age_ms=self._terms.config.quote.stabilization.max_order_age_ms,
         )
-        self._quoted = self._basis(clock)
         if sent:
             self._counters.quotes += 1
         elif waiting:

@@ -33,6 +33,7 @@ class StateRow:
         self._kernel = kernel
         self.counters: Any = ffi.new("quoter_state_t *")
         self._gates_since_ns = clock.mono_ns
+        self._judged: tuple[Gate, DefenseLevel, Clock] | None = None  # the look since the last publication
         self._take_over(initial_price_cents, clock)
 
     def _take_over(self, initial_price_cents: int, clock: Clock) -> None:
@@ -65,17 +66,25 @@ class StateRow:
         """§2.4: set at the end of every quote cycle, changed or not."""
         self.counters.last_requote_ms = clock.unix_ms
 
-    def account_time(self, held: Gate, level: DefenseLevel, clock: Clock) -> None:
-        """Adds the time since the last look to the gates and the level that held during it (from the first
+    def looked(self, held: Gate, level: DefenseLevel, clock: Clock) -> None:
+        """Policy is looked at anew; ``held`` and ``level`` are what held since it last was. Accounted for
+        with the next publication: no order has to wait for it."""
+        self._judged = held, level, clock
+
+    def _account_time(self) -> None:
+        """Adds the time between two looks to the gates and the level that held during it (from the first
         quote on)."""
-        state = self.counters
+        if self._judged is None:
+            return
+        state, (held, level, clock) = self.counters, self._judged
         elapsed_ns = clock.mono_ns - self._gates_since_ns
-        self._gates_since_ns = clock.mono_ns
+        self._judged, self._gates_since_ns = None, clock.mono_ns
         if not state.first_quote_unix_ms:
             return
         state.level_ns[level] += elapsed_ns
         if not held:
             state.ungated_ns += elapsed_ns
+            return
         for index in range(lib.GATE_COUNT):
             if held & (1 << index):
                 state.gated_ns[index] += elapsed_ns
@@ -94,6 +103,7 @@ class StateRow:
         synced: bool,
     ) -> None:
         state = self.counters
+        self._account_time()
         self._fill_stock(stock, frozen)
         self._fill_decision(clock)
         self._fill_book(cursor)

@@ -59,7 +59,8 @@ class TradeTape:
 
     def price_range(self, *, since_ms: int) -> PriceRange:
         """Of the trades not older than ``since_ms``, on the cents grid, where a tick is a cent."""
-        window = self.window(since_ms=since_ms)
+        window = self._window
+        lib.tape_window(self.native, since_ms, _ALL, window)
         return PriceRange(
             trades=window.trades, low_cents=window.price_min_ticks, high_cents=window.price_max_ticks
         )
