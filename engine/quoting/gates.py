@@ -26,8 +26,12 @@ TIMEOUT_MS: Final = 60_000  # §5.2 GATE_TIMEOUT
 #: Gates that leave orders on the book: POST_FILL holds back new ones, as does INVENTORY while a SYNC is its
 #: only cause; ORACLE_GAP pulls one side.
 _PARTIAL: Final = Gate.POST_FILL | Gate.INVENTORY | Gate.ORACLE_GAP
-_PULLING: Final = ~_PARTIAL
 _NO_GATE: Final = Gate(0)
+# Bits of gates that are asked for at every look. The operators of an IntFlag are Python functions.
+_PULLING_BITS: Final = ~int(_PARTIAL)
+_ORACLE_DEVIATION_BIT: Final = int(Gate.ORACLE_DEVIATION)
+_LATENCY_BIT: Final = int(Gate.LATENCY)
+_API_ERRORS_BIT: Final = int(Gate.API_ERRORS)
 
 
 class Calls(Struct, frozen=True, kw_only=True):
@@ -100,7 +104,7 @@ class GateState(Struct, frozen=True, kw_only=True):
     @property
     def pulls(self) -> bool:
         """Whether every quote has to go."""
-        return bool(self.held and self.held & _PULLING)
+        return bool(int(self.held) & _PULLING_BITS)
 
     def timed_out(self, now_ms: int) -> Gate:
         """Timed gates held for longer than 60 s."""
@@ -114,6 +118,7 @@ class GateState(Struct, frozen=True, kw_only=True):
 
 
 _TIMED_ORDER: Final = (Gate.BOOK_STALE, Gate.LATENCY, Gate.API_ERRORS)
+_TIMED_BITS: Final = int(Gate.BOOK_STALE | Gate.LATENCY | Gate.API_ERRORS)
 
 
 def _book_is_stale(seen: GateEvidence, quote: QuoteConfig) -> bool:
@@ -129,7 +134,7 @@ def _latency(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms: i
     slow_ms = state.slow_ms if fast else now_ms
     if latency_ms is not None and latency_ms > limit_ms:
         return True, slow_ms
-    return bool(state.held and state.held & Gate.LATENCY) and now_ms - slow_ms < LATENCY_CALM_MS, slow_ms
+    return bool(int(state.held) & _LATENCY_BIT) and now_ms - slow_ms < LATENCY_CALM_MS, slow_ms
 
 
 def _api_errors(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms: int) -> tuple[bool, int]:
@@ -139,7 +144,7 @@ def _api_errors(state: GateState, seen: GateEvidence, quote: QuoteConfig, now_ms
     failing_ms = state.failing_ms if calm else now_ms
     if calls.requests >= API_CALLS_MIN and exceeds(calls.errors, calls.requests, limit):
         return True, failing_ms
-    return bool(state.held and state.held & Gate.API_ERRORS) and now_ms - failing_ms < API_CALM_MS, failing_ms
+    return bool(int(state.held) & _API_ERRORS_BIT) and now_ms - failing_ms < API_CALM_MS, failing_ms
 
 
 def _oracle_gap(
@@ -159,8 +164,7 @@ def advance(state: GateState, seen: GateEvidence, quote: QuoteConfig, *, now_ms:
     lvr_until_ms = now_ms + quote.lvr_cooldown_ms if seen.lvr_fell else state.lvr_until_ms
     deviated_ms = now_ms if seen.oracle_deviates else state.deviated_ms
     deviating = seen.oracle_deviates or (
-        bool(state.held and state.held & Gate.ORACLE_DEVIATION)
-        and now_ms - deviated_ms < quote.observation_period_ms
+        bool(int(state.held) & _ORACLE_DEVIATION_BIT) and now_ms - deviated_ms < quote.observation_period_ms
     )
     gap_until_ms, gap_side = _oracle_gap(state, seen, quote, now_ms)
     slow, slow_ms = _latency(state, seen, quote, now_ms)
@@ -202,7 +206,7 @@ def advance(state: GateState, seen: GateEvidence, quote: QuoteConfig, *, now_ms:
 
 
 def _timed_since(state: GateState, held: Gate, now_ms: int) -> tuple[int, int, int]:
-    if not held:
+    if not int(held) & _TIMED_BITS:
         return _ALL_OPEN
     stale, slow, failing = (
         (since_ms if since_ms >= 0 else now_ms) if held & gate else -1
@@ -213,16 +217,17 @@ def _timed_since(state: GateState, held: Gate, now_ms: int) -> tuple[int, int, i
 
 def next_release_ms(state: GateState) -> int | None:
     """When a gate with a fixed end opens next; None while none is held."""
-    if not state.held:
+    held = int(state.held)
+    if not held:
         return None
     ends = [
         until_ms
-        for gate, until_ms in (
-            (Gate.POST_FILL, state.post_fill_until_ms),
-            (Gate.LVR_COOLDOWN, state.lvr_until_ms),
-            (Gate.ORACLE_GAP, state.gap_until_ms),
+        for bit, until_ms in (
+            (int(Gate.POST_FILL), state.post_fill_until_ms),
+            (int(Gate.LVR_COOLDOWN), state.lvr_until_ms),
+            (int(Gate.ORACLE_GAP), state.gap_until_ms),
         )
-        if state.held & gate
+        if held & bit
     ]
     return min(ends, default=None)
 

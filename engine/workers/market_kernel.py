@@ -43,7 +43,7 @@ class MarketKernel:
             raise ValueError(f"orderbook_init: code {code}")
         self._levels = ffi.new("int64_t[]", 2 * CENTS_GRID_TICKS)
         self.tape = TradeTape()
-        self._params: Any = ffi.NULL
+        self._params: Any = None
         self._ramp: ParamRamp | None = None
         self.fair: Any = self._output.fair
         self.target: Any = self._output.target
@@ -59,6 +59,7 @@ class MarketKernel:
         lib.quote_market_init(native)
         self.native: Any = native
         self.oracle: Any = native.oracle
+        self._delay: Any = ffi.addressof(native, "delay")
 
     def set_rules(self, quote: QuoteConfig, rules: Any, started_at_ms: int) -> None:
         """Takes the market's own terms (``market_rules_record_t``): prices can be computed from here on.
@@ -80,7 +81,7 @@ class MarketKernel:
             max_price_e4=rules.max_price_cents * 100,
         )
         params = native_params(price_params(quote, terms))
-        if quote.config_ramp_enabled and self._params != ffi.NULL:
+        if quote.config_ramp_enabled and self._params is not None:
             params = own_params(params)  # a ramp writes, and others may share what it began with
             self._ramp = ParamRamp(self._params, params)
         self._params = params
@@ -118,12 +119,10 @@ class MarketKernel:
 
     def feed_latency_ms(self, clock: Clock) -> float | None:
         """Venue time against arrival, the median of the last 20 messages (§5.3 LATENCY); None with fewer."""
-        delay = self.native.delay
-        if delay.count < lib.FEED_DELAY_MESSAGES:
+        if self._delay.count < lib.FEED_DELAY_MESSAGES:
             return None
         unix_minus_mono_ns = clock.unix_ms * _NS_PER_MS - clock.mono_ns
-        pointer = ffi.addressof(self.native, "delay")
-        return float(lib.feed_delay_median_ns(pointer, unix_minus_mono_ns) / _NS_PER_MS)
+        return float(lib.feed_delay_median_ns(self._delay, unix_minus_mono_ns) / _NS_PER_MS)
 
     def describe(self, state: Any, clock: Clock) -> None:
         """What the last decision rests on, into a ``quoter_state_t``."""
@@ -133,11 +132,11 @@ class MarketKernel:
     @property
     def ready(self) -> bool:
         """Whether ``fair`` and ``target`` hold a decision."""
-        return bool(self._params != ffi.NULL and self.fair.fair_price_cents and self.native.last_code >= 0)
+        return bool(self._params is not None and self.fair.fair_price_cents and self.native.last_code >= 0)
 
     @property
     def gamma(self) -> float:
-        return float(self._params.gamma) if self._params != ffi.NULL else 0.0
+        return float(self._params.gamma) if self._params is not None else 0.0
 
     @property
     def touch_bid_cents(self) -> int:

@@ -76,6 +76,11 @@ class MarketLife:
         """Nothing new may be sent: stopped, or on the way there."""
         return self.stopped or self.failed or self._mode is not None
 
+    @property
+    def stop_asked(self) -> bool:
+        """An operator's STOP has not come to its end."""
+        return self._mode is not None
+
     def stop(self, mode: StopMode, clock: Clock) -> None:
         """An operator's STOP. IMMEDIATE overtakes a GRACEFUL one."""
         if self._mode == StopMode.IMMEDIATE:

@@ -28,6 +28,7 @@ from engine.workers.policy_money import MarketMoney
 from engine.workers.policy_phase import MarketPhase
 from engine.workers.policy_standing import Standing
 
+_NO_ORACLE: Final = OracleView()
 _BOOK_NEWS: Final = int(lib.PASS_BOOK | lib.PASS_TARGET)
 
 
@@ -109,7 +110,7 @@ class MarketPolicy:
 
         ``cycle``: a timed cycle; only those count as calm ones.
         """
-        stock, oracle = standing.stock, OracleView()
+        stock, oracle = standing.stock, _NO_ORACLE
         if self._terms.config.oracle is not None:
             oracle = self._kernel.take_oracle()
         self._seen_fair_cents = self._kernel.fair.fair_price_cents

@@ -40,7 +40,9 @@ class MarketGates:
         self._terms: Final = terms
         self._kernel: Final = kernel
         self._snapshot_word: Final = cell(arena.market(slot).feed, "snapshot_mono_ns")
-        self._gateway_counters: Final = arena.process(lib.PROCESS_GATEWAY).counters
+        counters = arena.process(lib.PROCESS_GATEWAY).counters
+        self._requests: Final = counters[GatewayCounter.REQUESTS]
+        self._errors: Final = counters[GatewayCounter.ERRORS]
         writer_row = arena.process(lib.PROCESS_WRITER)
         self._written_word: Final = ffi.addressof(writer_row.counters[WriterCounter.WRITTEN_MONO_NS])
         self._redis_pause_ns: Final = redis_pause_ms * _NS_PER_MS
@@ -105,12 +107,11 @@ class MarketGates:
 
     def _evidence(self, clock: Clock, standing: Standing, view: OracleView, kill_word: int) -> GateEvidence:
         native, quote, fair = self._kernel.native, self._terms.config.quote, self._kernel.fair
-        counters = self._gateway_counters
         self._calls = gates.observed(
             self._calls,
             Calls(
-                requests=int(counters[GatewayCounter.REQUESTS].value),
-                errors=int(counters[GatewayCounter.ERRORS].value),
+                requests=int(self._requests.value),
+                errors=int(self._errors.value),
             ),
         )
         snapshot_ns = int(lib.cell_load(self._snapshot_word))

@@ -45,6 +45,10 @@ from engine.workers.sweep import Sweep
 
 _log = structlog.get_logger()
 
+# The operators of an IntFlag are Python functions; its bits are asked for at every look.
+_POST_FILL_BIT: Final = int(Gate.POST_FILL)
+_ORACLE_GAP_BIT: Final = int(Gate.ORACLE_GAP)
+_INVENTORY_BIT: Final = int(Gate.INVENTORY)
 _LEAVING: Final = (Lifecycle.WINDING_DOWN, Lifecycle.STOPPED)
 
 
@@ -231,7 +235,8 @@ class QuotedMarket:
             self._take_config()
             self.kernel.ramp((clock.mono_ns - self._cycled_ns) // 1_000_000)
             self._cycled_ns = clock.mono_ns
-        self._live_on(clock)
+        if self.lifecycle != Lifecycle.RUNNING or self.life.stop_asked:
+            self._live_on(clock)
         if cycle or self._requoter.wanted:
             self.kernel.compute(clock.unix_ms)
         if cycle or self._requoter.wanted or self._look_due or self.policy.is_due(clock):
@@ -295,7 +300,7 @@ class QuotedMarket:
             self.kernel.compute(clock.unix_ms)
         if day != policy.money.day:
             counters.total_fills_today = 0  # §9.4
-        if before and before & ~policy.gates.held:
+        if int(before) & ~int(policy.gates.held):
             self._requoter.wanted = True  # §3.8: a released gate re-quotes
             self._intents.news.came(News.RELEASE, min(release_ns or clock.mono_ns, clock.mono_ns))
         if policy.kills.causes and self.lifecycle == Lifecycle.RUNNING:
@@ -322,11 +327,13 @@ class QuotedMarket:
 
     def _act(self, clock: Clock) -> None:
         """The first of these that holds is all that is done: leave, ask, pull, hold back, or quote."""
-        held = self.gates
+        held = int(self.gates)
         leaving = self.stopping or self.life.leaving or self.lifecycle in _LEAVING
         if leaving and self.orders:
             self._sweep.pull(clock)
-        elif not self.life.failed and self._sync.is_due(clock, any_busy=self.orders.any_busy):
+        elif not (self.synced or self.life.failed) and self._sync.is_due(
+            clock, any_busy=self.orders.any_busy
+        ):
             self._sync.send(clock)
         elif self.policy.kills.causes:
             self._sweep.pull_killed(clock, word_is_up=bool(self._arena.killed(self._slot)))
@@ -338,10 +345,10 @@ class QuotedMarket:
             self._requoter.forget()
         elif not self.kernel.ready:
             return
-        elif held and held & Gate.POST_FILL:
+        elif held & _POST_FILL_BIT:
             self._requoter.message_is_news()
             self._cancels_wait = self._ladder.cancel_aggressive(clock)
-        elif (held and held & Gate.INVENTORY) or not self.synced:
+        elif held & _INVENTORY_BIT or not self.synced:
             return  # a SYNC is due or under way, which the gates may not know yet: nothing new, the live stay
         else:
             self._requoter.requote(clock)
@@ -349,10 +356,10 @@ class QuotedMarket:
     @property
     def _held_up(self) -> bool:
         """Whether the answer to news is still to come, though nothing forbids it."""
-        held = self.gates
-        if held and held & Gate.POST_FILL:
+        held = int(self.gates)
+        if held & _POST_FILL_BIT:
             return self._cancels_wait
-        return self._requoter.wanted and not (held and held & ~Gate.ORACLE_GAP)
+        return not held & ~_ORACLE_GAP_BIT and self._requoter.wanted
 
     @property
     def _may_supply(self) -> bool:

@@ -62,7 +62,8 @@ class Quoter:
         ):
             check(acquire(ring, proc.token), f"{name} of worker {self.worker}")
         self._gateway_row = arena.process(lib.PROCESS_GATEWAY)
-        self._gateway_epoch = self._gateway_attached()
+        self._gateway_attached = cell(self._gateway_row, "attached_epoch")
+        self._gateway_epoch = int(lib.cell_load(self._gateway_attached))
         self._bell_row = proc.row
         self._commands = CommandReader(arena, proc.row_index, per_look=_COMMANDS_PER_PASS)
         self._executions = ffi.new("execution_record_t[]", _EXECUTIONS_PER_PASS)
@@ -136,9 +137,6 @@ class Quoter:
         wishes = [market.config.quote.reconciliation_interval_ms for market in self.markets.values()]
         return min(self.proc.config.venue.reconcile_interval_ms, *wishes) * 1_000_000
 
-    def _gateway_attached(self) -> int:
-        return int(lib.cell_load(cell(self._gateway_row, "attached_epoch")))
-
     # ---- one pass ----------------------------------------------------------------------------
 
     def do_work(self, clock: Clock) -> int:
@@ -146,8 +144,9 @@ class Quoter:
         sent_before = self._outbox.sent
         touched: set[int] = set()
         work = self._take_executions(clock, touched)
-        if self._gateway_attached() != self._gateway_epoch:
-            self._gateway_epoch = self._gateway_attached()
+        gateway_epoch = lib.cell_load(self._gateway_attached)
+        if gateway_epoch != self._gateway_epoch:
+            self._gateway_epoch = gateway_epoch
             for slot, market in self.markets.items():
                 market.gateway_restarted()
                 touched.add(slot)

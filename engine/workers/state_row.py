@@ -85,8 +85,9 @@ class StateRow:
         if not held:
             state.ungated_ns += elapsed_ns
             return
+        bits = int(held)
         for index in range(lib.GATE_COUNT):
-            if held & (1 << index):
+            if bits & (1 << index):
                 state.gated_ns[index] += elapsed_ns
 
     def publish(
