@@ -52,6 +52,7 @@ class DefenceState(Struct, frozen=True, kw_only=True):
 
 
 _NO_SOURCE: Final = WidenSource(0)
+_NORMAL: Final = DefenceState()
 _EVENTS: Final = {
     DefenseLevel.WIDEN: DefenceEvent.WIDEN,
     DefenseLevel.ONE_SIDE: DefenceEvent.ONE_SIDE,
@@ -190,6 +191,9 @@ def advance(
     timed ones count as calm: else a burst of messages would be a minute of calm."""
     level, calm_cycles = state.level, 0
     sources = _active(values, quote)
+    if state.level == DefenseLevel.NORMAL and not (sources or state.sources or values.killed):
+        # an imbalance below the warning is below danger and limit too (engine/config/rules.py)
+        return _NORMAL
     target = _target_level(values, quote, sources)
     if target > level:
         level = step(DEFENCE, level, _EVENTS[target])

@@ -218,8 +218,6 @@ def _timed_since(state: GateState, held: Gate, now_ms: int) -> tuple[int, int, i
 def next_release_ms(state: GateState) -> int | None:
     """When a gate with a fixed end opens next; None while none is held."""
     held = int(state.held)
-    if not held:
-        return None
     ends = [
         until_ms
         for bit, until_ms in (

@@ -19,16 +19,12 @@ class Scale(Struct, frozen=True, kw_only=True):
     spread: float = 1.0
 
     def with_(self, other: Scale) -> Scale:
-        if other is _WHOLE:
-            return self
         return Scale(size=min(self.size, other.size), spread=max(self.spread, other.spread))
 
 
-_WHOLE: Final = Scale()
-
 # Time left above which a scale holds, ms; the last one holds down to the end and after it.
 _TIME_TO_END: Final = (
-    (24 * _HOUR_MS, _WHOLE),
+    (24 * _HOUR_MS, Scale()),
     (_HOUR_MS, Scale(size=0.5, spread=1.5)),
     (_HOUR_MS // 4, Scale(size=0.2, spread=2.0)),
 )
@@ -48,4 +44,4 @@ def event_shield(now_ms: int, event_times_ms: Iterable[int], quote: QuoteConfig)
     window_ms = quote.event_shield_window_ms
     if any(abs(now_ms - moment_ms) <= window_ms for moment_ms in event_times_ms):
         return Scale(size=quote.event_qty_ratio, spread=quote.event_spread_multiplier)
-    return _WHOLE
+    return Scale()

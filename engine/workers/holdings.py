@@ -55,7 +55,7 @@ class Holdings:
     @property
     def free_pairs(self) -> int:
         """Pairs of shares that no live order holds; below zero when more is for sale than held."""
-        return free_pairs(self.stock, self.frozen)
+        return free_pairs(self.stock, self._orders.held(self._terms.taker_fee_bps))
 
     @property
     def is_oversold(self) -> bool:

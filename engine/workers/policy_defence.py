@@ -55,7 +55,7 @@ class MarketDefence:
         self.vpin = toxicity.vpin(
             trades=seen.trades, shares=seen.lots, sold_shares=seen.sell_lots, window=quote.vpin_window
         )
-        stale = oracle.is_stale(view, quote, clock.mono_ms)
+        stale = view.configured and oracle.is_stale(view, quote, clock.mono_ms)
         if stale and not before.sources & WidenSource.ORACLE_STALE:
             self._alert(Alert.ORACLE_STALE, Severity.WARNING, market=self._terms.config.id)
         self.state = defence.advance(

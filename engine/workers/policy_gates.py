@@ -23,6 +23,12 @@ _NS_PER_MS: Final = 1_000_000
 _QUIET_FEED_NS: Final = 10_000_000_000  # an older message says nothing of the feed's latency now
 
 
+def next_release_ns(state: GateState) -> int | None:
+    """Monotonic time at which a gate with a fixed end opens; None while there is none."""
+    release_ms = gates.next_release_ms(state) if state.held else None
+    return None if release_ms is None else release_ms * _NS_PER_MS
+
+
 class MarketGates:
     """One market's; what happens between two looks is noted and judged at the next."""
 
@@ -58,8 +64,7 @@ class MarketGates:
     @property
     def next_release_ns(self) -> int | None:
         """Monotonic time at which a gate with a fixed end opens; None while there is none."""
-        release_ms = gates.next_release_ms(self.state)
-        return None if release_ms is None else release_ms * _NS_PER_MS
+        return next_release_ns(self.state)
 
     @property
     def lvr_repeats(self) -> bool:
@@ -124,11 +129,12 @@ class MarketGates:
             calls=self._calls.recent(),
             own_fill_ms=self._last_fill_ms,
             lvr_fell=self._lvr_fell,
-            oracle_deviates=self._kernel.ready
+            oracle_deviates=view.configured
+            and self._kernel.ready
             and oracle.deviates(
                 view, fair_price_cents=fair.fair_price_cents, sigma_cents=fair.sigma_cents, quote=quote
             ),
-            oracle_gap_side=oracle.gap_side(view, quote),
+            oracle_gap_side=oracle.gap_side(view, quote) if view.configured else None,
             inventory_confirmed=standing.confirmed and standing.lifecycle == Lifecycle.RUNNING,
             kill_word=bool(kill_word),
             market_active=standing.status == MarketStatus.ACTIVE,

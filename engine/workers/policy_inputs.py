@@ -60,14 +60,15 @@ class PolicyInputs:
     def write(self, clock: Clock, stock: Stock, view: OracleView) -> bool:
         """True when an input changed."""
         quote, inputs, state = self._terms.config.quote, self._kernel.inputs, self._defence.state
-        self._scale = scaling.time_to_end(inputs.trading_end_ms - clock.unix_ms).with_(
-            scaling.event_shield(clock.unix_ms, quote.event_times, quote)
-        )
-        anchor = oracle.fresh_price_cents(view, quote, clock.mono_ms)
+        self._scale = scaling.time_to_end(inputs.trading_end_ms - clock.unix_ms)
+        if quote.event_times:
+            shield = scaling.event_shield(clock.unix_ms, quote.event_times, quote)
+            self._scale = self._scale.with_(shield)
+        anchor = oracle.fresh_price_cents(view, quote, clock.mono_ms) if view.configured else None
         if anchor is not None:
             self._learn_from(anchor)
         wanted: tuple[float, ...] = (
-            self._phase.current,
+            self._phase.state.phase,
             self._sides(stock),
             self._defence.is_one_side,
             max(state.multiplier, self._scale.spread),

@@ -38,6 +38,7 @@ from engine.workers.market_sync import MarketSync
 from engine.workers.market_terms import TermsInForce
 from engine.workers.own_orders import OwnOrders
 from engine.workers.pair_supply import PairSupply
+from engine.workers.policy_gates import next_release_ns
 from engine.workers.policy_standing import Standing
 from engine.workers.requoter import Requoter
 from engine.workers.state_row import StateRow
@@ -235,7 +236,7 @@ class QuotedMarket:
             self._take_config()
             self.kernel.ramp((clock.mono_ns - self._cycled_ns) // 1_000_000)
             self._cycled_ns = clock.mono_ns
-        if self.lifecycle != Lifecycle.RUNNING or self.life.stop_asked:
+        if self.state.lifecycle != Lifecycle.RUNNING or self.life.stop_asked:
             self._live_on(clock)
         if cycle or self._requoter.wanted:
             self.kernel.compute(clock.unix_ms)
@@ -293,54 +294,56 @@ class QuotedMarket:
     def _look(self, clock: Clock, *, cycle: bool) -> None:
         """Policy, and what a change of it means for the market."""
         policy, counters = self.policy, self.row.counters
-        self.row.looked(policy.gates.held, policy.defence.level, clock)
-        before, release_ns = policy.gates.held, policy.gates.next_release_ns
+        self.row.looked(policy.gates.state.held, policy.defence.state.level, clock)
+        before = policy.gates.state
         day = policy.money.day
         if policy.look(clock, self._standing(), cycle=cycle):
             self.kernel.compute(clock.unix_ms)
         if day != policy.money.day:
             counters.total_fills_today = 0  # §9.4
-        if int(before) & ~int(policy.gates.held):
+        held = policy.gates.state.held
+        if int(before.held) & ~int(held):
             self._requoter.wanted = True  # §3.8: a released gate re-quotes
+            release_ns = next_release_ns(before)
             self._intents.news.came(News.RELEASE, min(release_ns or clock.mono_ns, clock.mono_ns))
-        if policy.kills.causes and self.lifecycle == Lifecycle.RUNNING:
+        if policy.kills.causes and self.state.lifecycle == Lifecycle.RUNNING:
             self.state.enter(LifecycleEvent.KILL)
-        elif policy.kills.resumes_by_itself and self.state.is_active:
+        elif policy.kills.causes and policy.kills.resumes_by_itself and self.state.is_active:
             self.resume(clock, reason="market ACTIVE again")  # D15
-        if self.synced and self.holdings.is_oversold:
+        if self._sync.done and self.holdings.is_oversold:
             self.reconcile()  # A2: nothing new goes out until the venue has spoken
         basis = self._intents.basis
-        basis.phase, basis.defense = policy.phase.current, policy.defence.level
-        basis.gates = policy.gates.held
+        basis.phase, basis.defense = policy.phase.state.phase, policy.defence.state.level
+        basis.gates = held
         basis.config_version = self.terms.config_version
         basis.inventory_version = counters.inventory_version
 
     def _standing(self) -> Standing:
+        synced = self._sync.done
         return Standing(
-            stock=self.stock,
-            lifecycle=self.lifecycle,
+            stock=self.holdings.stock,
+            lifecycle=self.state.lifecycle,
             status=self.state.status,
-            synced=self.synced,
-            confirmed=self.synced and not self.orders.unknown_on_both_sides,
+            synced=synced,
+            confirmed=synced and not self.orders.unknown_on_both_sides,
             negative_available=self.holdings.oversold_syncs > 1,
         )
 
     def _act(self, clock: Clock) -> None:
         """The first of these that holds is all that is done: leave, ask, pull, hold back, or quote."""
-        held = int(self.gates)
-        leaving = self.stopping or self.life.leaving or self.lifecycle in _LEAVING
+        gates, synced = self.policy.gates.state, self._sync.done
+        held = int(gates.held)
+        leaving = self.stopping or self.life.leaving or self.state.lifecycle in _LEAVING
         if leaving and self.orders:
             self._sweep.pull(clock)
-        elif not (self.synced or self.life.failed) and self._sync.is_due(
-            clock, any_busy=self.orders.any_busy
-        ):
+        elif not (synced or self.life.failed) and self._sync.is_due(clock, any_busy=self.orders.any_busy):
             self._sync.send(clock)
         elif self.policy.kills.causes:
             self._sweep.pull_killed(clock, word_is_up=bool(self._arena.killed(self._slot)))
             self._requoter.forget()
         elif leaving:
             return  # nothing new
-        elif self.policy.gates.state.pulls or self.orders.unknown_on_both_sides:
+        elif gates.pulls or self.orders.unknown_on_both_sides:
             self._sweep.pull(clock)
             self._requoter.forget()
         elif not self.kernel.ready:
@@ -348,7 +351,7 @@ class QuotedMarket:
         elif held & _POST_FILL_BIT:
             self._requoter.message_is_news()
             self._cancels_wait = self._ladder.cancel_aggressive(clock)
-        elif held & _INVENTORY_BIT or not self.synced:
+        elif held & _INVENTORY_BIT or not synced:
             return  # a SYNC is due or under way, which the gates may not know yet: nothing new, the live stay
         else:
             self._requoter.requote(clock)
@@ -356,7 +359,7 @@ class QuotedMarket:
     @property
     def _held_up(self) -> bool:
         """Whether the answer to news is still to come, though nothing forbids it."""
-        held = int(self.gates)
+        held = int(self.policy.gates.state.held)
         if held & _POST_FILL_BIT:
             return self._cancels_wait
         return not held & ~_ORACLE_GAP_BIT and self._requoter.wanted

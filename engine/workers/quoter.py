@@ -154,7 +154,8 @@ class Quoter:
         work += lib.quote_pass(self._native, clock.unix_ms)
         if crash_points.armed:
             crash_points.reach("quoter.after_read")
-        touched.update(self._news_slots[i] for i in range(self._native.news_count))
+        for index in range(self._native.news_count):
+            touched.add(self._news_slots[index])
         if clock.mono_ns >= self._next_timer_ns:
             touched.update(
                 slot for slot, market in self.markets.items() if clock.mono_ns >= market.next_timer_ns()

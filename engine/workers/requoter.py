@@ -127,10 +127,10 @@ class Requoter:
             fair_price_cents=kernel.fair.fair_price_cents,
             touch_bid_cents=kernel.touch_bid_cents,
             touch_ask_cents=kernel.touch_ask_cents,
-            phase=policy.phase.current,
-            level=policy.defence.level,
+            phase=policy.phase.state.phase,
+            level=policy.defence.state.level,
             multiplier=kernel.inputs.spread_multiplier,
             size_scale=kernel.inputs.size_scale,
-            gates=policy.gates.held,
+            gates=policy.gates.state.held,
             config_version=self._terms.config_version,
         )
