@@ -119,6 +119,14 @@ OVER: Final = PAID_OUT | {MarketStatus.RESOLVED}
 """No market in one of these is ever traded again; its shares become cash, or have."""
 
 
+class Stale(IntFlag):
+    """What is missing, invalid or too old to send anything on (reliability page §1, C14)."""
+
+    BOOK = lib.STALE_BOOK  # sequence gap, connection lost, snapshots that stopped, feed process silent
+    WORKER = lib.STALE_WORKER  # the market's quoter is silent
+    RECONCILIATION = lib.STALE_RECONCILIATION  # the venue's word on shares and cash
+
+
 class Scenario(IntEnum):
     """How a fill cleared (market-making §2.6)."""
 

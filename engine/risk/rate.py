@@ -2,55 +2,49 @@
 
 A venue that counts requests in fixed minutes sees, in any minute, at most what the bucket held at its
 start plus what it gained: with a third of the limit as capacity and two thirds gained per minute, never
-more than the limit. Tokens are counted in integer token-nanoseconds, so nothing is lost to rounding.
+more than the limit. The counting is ``native/token_bucket.c``, in integer token-nanoseconds: nothing is lost
+to rounding.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
-WINDOW_NS: Final = 60_000_000_000
+from engine._native import ffi, lib
+
+WINDOW_NS: Final = lib.BUCKET_WINDOW_MS * 1_000_000
 LIMIT_PER_MINUTE_MIN: Final = 3  # a third of it is the capacity: one request
 
 
 class Bucket:
     """Tokens up to ``capacity``, ``gain_per_minute`` more each minute; starts full."""
 
-    def __init__(self, *, capacity: int, gain_per_minute: int, now_mono_ns: int) -> None:
+    def __init__(
+        self, *, capacity: int, gain_per_minute: int, now_mono_ns: int, at: Any | None = None
+    ) -> None:
+        """``at``: the ``token_bucket_t *`` to use, which its owner keeps; None: one of its own."""
         self.capacity: Final = capacity
-        self._gain_per_window: Final = gain_per_minute
-        # one token is WINDOW_NS units; each nanosecond gains _gain_per_window units
-        self._units = capacity * WINDOW_NS
-        self._at_mono_ns = now_mono_ns
-        self._shut_until_mono_ns = 0
+        self._native: Final = ffi.new("token_bucket_t *") if at is None else at
+        lib.bucket_init(self._native, capacity, gain_per_minute, now_mono_ns)
 
     def tokens(self, now_mono_ns: int) -> int:
         """Requests that may be sent now; 0 while shut, negative never."""
-        if now_mono_ns < self._shut_until_mono_ns:
-            return 0
-        self._gain(now_mono_ns)
-        return max(0, self._units // WINDOW_NS)
+        return int(lib.bucket_tokens(self._native, now_mono_ns))
 
     def take(self, now_mono_ns: int) -> None:
         """Accounts for one request that goes out. A resend that must go may overdraw the bucket."""
-        self._gain(now_mono_ns)
-        self._units -= WINDOW_NS
+        lib.bucket_take(self._native, now_mono_ns)
 
     def shut(self, until_mono_ns: int) -> None:
         """The venue said 429: nothing goes out before ``until_mono_ns``."""
-        self._shut_until_mono_ns = max(self._shut_until_mono_ns, until_mono_ns)
-
-    def _gain(self, now_mono_ns: int) -> None:
-        elapsed_ns = max(0, now_mono_ns - self._at_mono_ns)
-        self._at_mono_ns = max(self._at_mono_ns, now_mono_ns)
-        self._units = min(self.capacity * WINDOW_NS, self._units + elapsed_ns * self._gain_per_window)
+        self._native.shut_until_mono_ns = max(self._native.shut_until_mono_ns, until_mono_ns)
 
 
 class TokenBucket(Bucket):
     """Requests allowed by a fixed-window ``limit_per_minute``."""
 
-    def __init__(self, limit_per_minute: int, now_mono_ns: int) -> None:
+    def __init__(self, limit_per_minute: int, now_mono_ns: int, *, at: Any | None = None) -> None:
         if limit_per_minute < LIMIT_PER_MINUTE_MIN:
             raise ValueError(
                 f"limit_per_minute={limit_per_minute}, "
@@ -58,15 +52,15 @@ class TokenBucket(Bucket):
             )
         capacity = limit_per_minute // 3
         super().__init__(
-            capacity=capacity, gain_per_minute=limit_per_minute - capacity, now_mono_ns=now_mono_ns
+            capacity=capacity, gain_per_minute=limit_per_minute - capacity, now_mono_ns=now_mono_ns, at=at
         )
 
 
 class BurstBucket(Bucket):
     """``per_s`` requests a second, ``burst`` of them at once (reliability page §1, C10)."""
 
-    def __init__(self, *, per_s: int, burst: int, now_mono_ns: int) -> None:
-        super().__init__(capacity=burst, gain_per_minute=60 * per_s, now_mono_ns=now_mono_ns)
+    def __init__(self, *, per_s: int, burst: int, now_mono_ns: int, at: Any | None = None) -> None:
+        super().__init__(capacity=burst, gain_per_minute=60 * per_s, now_mono_ns=now_mono_ns, at=at)
 
 
 class WindowLimit:

@@ -6,7 +6,8 @@ was handed to the socket; cancels are never behind orders, nor orders behind que
 plain asyncio protocols (one request at a time each, parsed by llhttp), and the pool hands them out by
 class. Where one is open and free a request is in the socket when :meth:`HttpPool.send_now` returns: no task,
 no turn of the event loop; :meth:`HttpPool.tend` keeps some open, so that a request seldom waits for a
-connection to be made.
+connection to be made. A burst whose bytes somebody else writes takes its connections with
+:meth:`HttpPool.claim`.
 
 Deadlines cover a request from asking for a connection to the last byte of its answer. Redirects, proxies,
 cookies and decompression do not exist here. Heads and bodies are capped.
@@ -68,13 +69,14 @@ class LostAnswerError(Exception):
         self.sent_mono_ns = sent_mono_ns
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One TCP or TLS connection: at most one request under way."""
 
     def __init__(self, pool: HttpPool) -> None:
         self.idle_since_mono_ns = lib.mono_now_ns()
         self.sent_mono_ns = 0
         self.reusable = True
+        self.fd = -1
         self.lane: _Lane | None = None  # of the request under way
         self._pool: Final = pool
         self._loop: Final = asyncio.get_running_loop()
@@ -97,11 +99,22 @@ class _Connection(asyncio.Protocol):
     def send(self, request: bytes, within_s: float) -> asyncio.Future[Reply]:
         """Hands the request's bytes to the socket; the answer's future fails with LostAnswerError."""
         assert self._transport is not None
-        assert self._answer is None
         self.sent_mono_ns = lib.mono_now_ns()
         self._transport.write(request)
         if crash_points.armed:
             crash_points.reach("gateway.after_send")
+        return self._await_answer(within_s)
+
+    def sent(self, sent_mono_ns: int, unwritten: bytes, within_s: float) -> asyncio.Future[Reply]:
+        """Somebody else has written a request to ``fd``, all but ``unwritten``; the future of its answer."""
+        self.sent_mono_ns = sent_mono_ns
+        if unwritten:
+            assert self._transport is not None
+            self._transport.write(unwritten)
+        return self._await_answer(within_s)
+
+    def _await_answer(self, within_s: float) -> asyncio.Future[Reply]:
+        assert self._answer is None
         self._start_answer()
         answer = self._answer = self._loop.create_future()
         answer.add_done_callback(self._given_up)
@@ -118,6 +131,11 @@ class _Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         return self.reusable and self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def writable(self) -> bool:
+        """Usable, and nothing of an earlier request waits to be written."""
+        return self.usable and self._transport is not None and not self._transport.get_write_buffer_size()
 
     @property
     def busy(self) -> bool:
@@ -153,6 +171,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but not by inheritance
+        # uvloop would keep what is written until the end of the loop's turn; so it goes out at once
+        self._transport.set_write_buffer_limits(high=0)
+        self.fd = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:  # nothing was asked: this is no HTTP server we can talk to
@@ -266,8 +287,8 @@ class HttpPool:
             RequestClass.QUERY: _Lane(max(1, connections // 4)),
         }
         self._used = 0
-        self._idle: list[_Connection] = []  # last used last: the warmest is taken first
-        self.connections: Final[set[_Connection]] = set()
+        self._idle: list[Connection] = []  # last used last: the warmest is taken first
+        self.connections: Final[set[Connection]] = set()
         self._ahead: Final = min(connections, AHEAD_MAX)
         self._opening: asyncio.Task[None] | None = None
         self._open_after_mono_ns = 0
@@ -290,6 +311,31 @@ class HttpPool:
         lane.used += 1
         self._used += 1
         return self._hand_over(connection, lane, request, gate, self._timeout_s)
+
+    def claim(self, request_class: RequestClass, most: int) -> list[Connection]:
+        """Up to ``most`` connections for requests that go out now, each to be given to :meth:`sent` or
+        :meth:`ended` before the event loop's turn is over. None where bytes cannot be written as they are."""
+        lane = self._lanes[request_class]
+        claimed: list[Connection] = []
+        if self._closed or self._tls is not None or lane.waiting:
+            return claimed
+        while len(claimed) < most and lane.used < lane.limit and self._used < self._limit:
+            connection = self._warm()
+            if connection is None:
+                break
+            if not connection.writable:
+                self._drop(connection)
+                continue
+            lane.used += 1
+            self._used += 1
+            connection.lane = lane
+            claimed.append(connection)
+        return claimed
+
+    def sent(self, connection: Connection, sent_mono_ns: int, unwritten: bytes) -> asyncio.Future[Reply]:
+        """A request has been written to a claimed connection, all but ``unwritten``; the future of its
+        answer, which fails with LostAnswerError."""
+        return connection.sent(sent_mono_ns, unwritten, self._timeout_s)
 
     async def send(
         self, request_class: RequestClass, request: bytes, *, gate: Callable[[], int | None] | None = None
@@ -326,7 +372,7 @@ class HttpPool:
 
     def _hand_over(
         self,
-        connection: _Connection,
+        connection: Connection,
         lane: _Lane,
         request: bytes,
         gate: Callable[[], int | None] | None,
@@ -410,7 +456,7 @@ class HttpPool:
 
     # -- connections
 
-    def _warm(self) -> _Connection | None:
+    def _warm(self) -> Connection | None:
         oldest_mono_ns = lib.mono_now_ns() - IDLE_NS_MAX
         while self._idle:
             connection = self._idle.pop()
@@ -419,10 +465,10 @@ class HttpPool:
             self._drop(connection)
         return None
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         """A new connection that can be used. Raises OSError."""
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(self),
+            lambda: Connection(self),
             self._host,
             self._port,
             ssl=self._tls,
@@ -434,25 +480,25 @@ class HttpPool:
         self.connections.add(connection)
         return connection
 
-    def ended(self, connection: _Connection) -> None:
+    def ended(self, connection: Connection) -> None:
         """The request of a connection is over, answered or not."""
         lane, connection.lane = connection.lane, None
         if lane is not None:
             self._give_back(connection)
             self._leave(lane)
 
-    def lost(self, connection: _Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         """A connection has ended by itself."""
         self.connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         if connection.usable and not self._closed:
             self._idle.append(connection)
         else:
             self._drop(connection)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         self.connections.discard(connection)
         connection.abort()

@@ -26,7 +26,14 @@ from engine._native import lib
 from engine.events import LocalReject
 from engine.venues import platform_built as built
 from engine.venues import platform_wire as wire
-from engine.venues.http_pool import HttpPool, LostAnswerError, NotSentError, Reply, RequestClass
+from engine.venues.http_pool import (
+    Connection,
+    HttpPool,
+    LostAnswerError,
+    NotSentError,
+    Reply,
+    RequestClass,
+)
 from engine.venues.platform_built import Reader
 from engine.venues.platform_session import PlatformSession, SessionError
 from engine.venues.venue_clock import VenueClock
@@ -94,6 +101,24 @@ class _Call(Struct, frozen=True, kw_only=True, gc=False):
     gate: Gate | None = None
 
 
+class OrderHeads(Struct, frozen=True, kw_only=True, gc=False):
+    """Requests for new orders, each up to the number of bytes in its body."""
+
+    token: str
+    place: bytes
+    replace: bytes
+
+
+class SentOrder(Struct, frozen=True, kw_only=True, gc=False):
+    """A request for a new order that somebody else has written to a connection, all but ``unwritten``."""
+
+    heads: OrderHeads  # it began with
+    connection: Connection
+    body: bytes
+    unwritten: bytes
+    sent_mono_ns: int
+
+
 class ReadError(Exception):
     """A query that brought no answer, or a refusal; ``code`` is the venue's, 0 when none came."""
 
@@ -123,6 +148,8 @@ _TRADES: Final = Reader[wire.Page[wire.AccountTrade] | wire.Page[built.BuiltTrad
     wire.Page[wire.AccountTrade], wire.Page[built.BuiltTrade]
 )
 _ENCODER: Final = msgspec.json.Encoder()
+_PLACE: Final = "/orders"
+_REPLACE: Final = "/amm/orders/replace"
 
 
 def _path(*segments: str) -> str:
@@ -151,8 +178,9 @@ class PlatformRest:
         self.clock: Final = VenueClock()
         self._pool: Final = pool
         self._session: Final = session
-        self._token = ""  # that the head below names
+        self._token = ""  # that the heads below name
         self._head_after_path = b""
+        self._order_heads: OrderHeads | None = None
         self._user_id = ""
         self._built_trades: Final = built.BuiltTrades()
         self._placed: Final = Reader[wire.PlacedOrder](
@@ -168,13 +196,44 @@ class PlatformRest:
     # begin_*: with a token and a connection at hand the request is in the socket on return, and the answer is
     # still to be awaited; NotSent when the gate objected.
 
+    def claim(self, most: int) -> tuple[OrderHeads | None, list[Connection]]:
+        """What new orders that go out now begin with, and up to so many connections for them.
+
+        None and no connections where a token has to be had first. Each connection is to be named in a
+        SentOrder or given back to :meth:`unclaim` before the event loop's turn is over.
+        """
+        token = self._session.current()
+        if not token:
+            return None, []
+        if token != self._token or self._order_heads is None:
+            self._use_token(token)
+            self._order_heads = OrderHeads(
+                token=token,
+                place=self._head(b"POST", _PLACE),
+                replace=self._head(b"POST", _REPLACE),
+            )
+        return self._order_heads, self._pool.claim(RequestClass.ORDER, most)
+
+    def unclaim(self, connections: list[Connection]) -> None:
+        """Gives back what was not needed, the warmest last."""
+        for connection in reversed(connections):
+            self._pool.ended(connection)
+
+    def placed(self, sent: SentOrder, *, gate: Gate) -> Answer[wire.PlacedOrder]:
+        """The answer to a POST /orders that was sent; ``gate`` where it has to be sent again."""
+        return self._sent(sent, _PLACE, self._placed, gate)
+
+    def replaced(self, sent: SentOrder, *, gate: Gate) -> Answer[wire.ReplacedOrder]:
+        """The answer to a POST /amm/orders/replace that was sent."""
+        return self._sent(sent, _REPLACE, self._replaced, gate)
+
     def begin_place(self, body: bytes, *, gate: Gate) -> Answer[wire.PlacedOrder] | NotSent:
-        """POST /orders with an encoded NewOrder."""
-        return self._begin_order("/orders", body, self._placed, gate)
+        """POST /orders with a whole body."""
+        return self._begin_order(_PLACE, body, self._placed, gate)
 
     def begin_replace(self, body: bytes, *, gate: Gate) -> Answer[wire.ReplacedOrder] | NotSent:
-        """POST /amm/orders/replace with an encoded ReplaceBody."""
-        return self._begin_order("/amm/orders/replace", body, self._replaced, gate)
+        """POST /amm/orders/replace with a whole body."""
+        return self._begin_order(_REPLACE, body, self._replaced, gate)
 
     def begin_cancel(self, order_id: str) -> Answer[wire.CancelledOrder]:
         path = _path("orders", order_id, "cancel")
@@ -197,8 +256,15 @@ class PlatformRest:
 
     def _begin_order(self, path: str, body: bytes, reader: Reader[T], gate: Gate) -> Answer[T] | NotSent:
         answer = self._begin(RequestClass.ORDER, path, body, reader, gate)
-        if isinstance(answer, NotSent):
-            return answer
+        return answer if isinstance(answer, NotSent) else self._watched(answer)
+
+    def _sent(self, sent: SentOrder, path: str, reader: Reader[T], gate: Gate) -> Answer[T]:
+        call = _Call(request_class=RequestClass.ORDER, method=b"POST", path=path, body=sent.body, gate=gate)
+        begun = self._pool.sent(sent.connection, sent.sent_mono_ns, sent.unwritten)
+        return self._watched(self._answered(call, sent.heads.token, begun, reader))
+
+    def _watched(self, answer: Answer[T]) -> Answer[T]:
+        """The same answer; until it is here, a new order is under way."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         return self._noted(done, answer)
@@ -433,22 +499,18 @@ class PlatformRest:
 
     def _request(self, token: str, call: _Call) -> bytes:
         if token != self._token:
-            self._token = token
-            self._head_after_path = (
-                b" HTTP/1.1\r\nHost: " + self._pool.authority + b"\r\nAuthorization: Bearer " + token.encode()
-            ) + b"\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
-        return b"%b /api/v1%b%b%d\r\n\r\n%b" % (
-            call.method,
-            call.path.encode(),
-            self._head_after_path,
-            len(call.body),
-            call.body,
-        )
+            self._use_token(token)
+        return b"%b%d\r\n\r\n%b" % (self._head(call.method, call.path), len(call.body), call.body)
 
+    def _use_token(self, token: str) -> None:
+        self._token, self._order_heads = token, None
+        self._head_after_path = (
+            b" HTTP/1.1\r\nHost: " + self._pool.authority + b"\r\nAuthorization: Bearer " + token.encode()
+        ) + b"\r\nAccept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
 
-def encoded(body: Struct) -> bytes:
-    """A request body as the bytes that every resend repeats."""
-    return _ENCODER.encode(body)
+    def _head(self, method: bytes, path: str) -> bytes:
+        """A request up to the number of bytes in its body."""
+        return b"%b /api/v1%b%b" % (method, path.encode(), self._head_after_path)
 
 
 async def _outcome(begun: Answer[T] | NotSent) -> Outcome[T]:

@@ -1,8 +1,8 @@
 """What travels between the gateway and the platform's REST API (platform §1.3-§1.8, §2): typed both ways.
 
-Requests are encoded from frozen Structs. Answers name only the members the engine uses and tolerate the
-rest; ranges are checked here, so a decoded value is a sane one. Prices and amounts are integer cents,
-quantities integer shares; instants are UTC.
+Requests are encoded from frozen Structs; those of new orders are written by ``native/last_hop.c``. Answers
+name only the members the engine uses and tolerate the rest; ranges are checked here, so a decoded value is a
+sane one. Prices and amounts are integer cents, quantities integer shares; instants are UTC.
 """
 
 from __future__ import annotations
@@ -29,25 +29,6 @@ OrderStatus = Literal["OPEN", "PARTIALLY_FILLED", "FILLED", "CANCELLED"]
 ScenarioName = Literal["MINT", "TRANSFER_YES", "TRANSFER_NO", "BURN"]
 
 LIVE_STATUSES: Final = frozenset({"OPEN", "PARTIALLY_FILLED"})
-
-
-class NewOrder(Struct, frozen=True, kw_only=True, gc=False):
-    """POST /orders, and the second half of a replace. Resent byte for byte when the outcome is unknown."""
-
-    client_order_id: str
-    market_id: str
-    side: OutcomeName
-    direction: DirectionName
-    price_cents: int  # user view
-    quantity: int
-    time_in_force: Literal["GTC"] = "GTC"
-
-
-class ReplaceBody(Struct, frozen=True, kw_only=True, gc=False):
-    """POST /amm/orders/replace."""
-
-    old_order_id: str
-    new_order: NewOrder
 
 
 class BatchCancelBody(Struct, frozen=True, kw_only=True, gc=False):

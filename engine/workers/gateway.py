@@ -129,7 +129,7 @@ class Gateway:
         gc.collect()
         gc.freeze()  # what lives as long as the process is never looked at again
         self._pass()  # what was asked of an earlier life is refused, not carried out late
-        self._context.admitting = True
+        self._context.books.admitting = True
         self._started = True
         self._proc.set_state(lib.PROCESS_RUNNING)
         _log.info("running", markets=len(markets))
@@ -260,12 +260,22 @@ class Gateway:
             if not count:
                 continue
             work += count
-            for intent in reader.take(count):
-                self._take(reader.worker, intent)
+            self._drain(reader, count)
             reader.release(count)
         if self._started:
             work += self._commands.look()
         return work
+
+    def _drain(self, reader: IntentReader, count: int) -> None:
+        """Cancels first; then everything else in its order, new orders that follow each other at once."""
+        for intent in reader.cancels(count):
+            self._take(reader.worker, intent)
+        at = self._desk.run(reader.worker, reader.records, 0, count)
+        while at < count:
+            other = reader.intent(at)
+            if other is not None:
+                self._take(reader.worker, other)
+            at = self._desk.run(reader.worker, reader.records, at + 1, count)
 
     def _take(self, worker: int, intent: Intent) -> None:
         """Accepts responsibility for one intent, or answers at once why not."""
@@ -283,7 +293,7 @@ class Gateway:
                 self._sweeper.batch(market, intent)
             case OrderKind.SYNC:
                 self._truth.sync(market, intent)
-            case _ if not self._context.admitting:
+            case _ if not self._context.books.admitting:
                 self._context.counts.refused += 1
                 self._context.reports_of(market).rejected(
                     market,
@@ -291,10 +301,6 @@ class Gateway:
                     intent=intent.number,
                     worker_epoch=intent.worker_epoch,
                 )
-            case OrderKind.PLACE:
-                self._desk.place(market, intent)
-            case OrderKind.REPLACE:
-                self._desk.replace(market, intent)
             case OrderKind.MINT | OrderKind.BURN:
                 self._funds.supply(market, intent)
 
@@ -346,7 +352,7 @@ class Gateway:
     async def _finish(self) -> None:
         """No new orders; everything off; the venue's list empty; the last fills told. NotCleanError."""
         self._proc.set_state(lib.PROCESS_STOPPING)
-        self._context.admitting = False
+        self._context.books.admitting = False
         try:
             async with asyncio.timeout(self._proc.config.engine.stop_timeout_ms / 1_000):
                 # before the venue has answered at all, nothing of this life can be live there

@@ -28,14 +28,18 @@ class MarketAccount:
     ``cursor``: id of the newest trade in ``stock``. ``supplies``: mints and burns booked by this process.
     """
 
-    def __init__(self, market_id: str, row: Any, *, client_ms_min: int) -> None:
-        """``row`` is the slot's ``account_row_t *``, as a predecessor left it; ``client_ms_min`` the newest
-        time in a client order id of an earlier life, by the journal."""
+    def __init__(self, market_id: str, row: Any, books: Any, *, client_ms_min: int) -> None:
+        """``row`` is the slot's ``account_row_t *``, as a predecessor left it, ``books`` the market's
+        ``market_books_t *``; ``client_ms_min`` the newest time in a client order id of an earlier life, by
+        the journal."""
         self._market_id: Final = market_id
         self._row: Final = row
+        self._books: Final = books
         self._state = ffi.new("account_state_t *")
         check(lib.account_read(row, self._state), "account row")
-        self._state.last_client_ms = max(self.client_ms, client_ms_min)
+        books.account_row, books.account_state = row, self._state
+        # no client order id has a newer time, and none that is to come an older one
+        books.ids_ms = self._state.last_client_ms = max(self._state.last_client_ms, client_ms_min)
         self.stock = Stock(cash_cents=int(self._state.cash_cents))
         self.cursor = unpadded(self._state.cursor_trade_id)
         self.position_known = False  # shares are the venue's plus fills since
@@ -51,13 +55,18 @@ class MarketAccount:
         return bool(self._state.funded)
 
     @property
-    def client_ms(self) -> int:
-        """Newest time in a client order id; no later one is older."""
-        return int(self._state.last_client_ms)
+    def stock(self) -> Stock:
+        """As booked here; the last hop counts with a copy of it."""
+        return self._stock
 
-    def set_client_ms(self, unix_ms: int) -> None:
-        self._state.last_client_ms = unix_ms
-        self._write()
+    @stock.setter
+    def stock(self, stock: Stock) -> None:
+        self._stock = stock
+        copy = self._books.stock
+        copy.yes_volume, copy.yes_cost_sum_cents = stock.yes_volume, stock.yes_cost_sum_cents
+        copy.no_volume, copy.no_cost_sum_cents = stock.no_volume, stock.no_cost_sum_cents
+        copy.cash_cents = stock.cash_cents
+        lib.books_recount(self._books)
 
     def set_status(self, status: MarketStatus, mono_ns: int, *, changed: bool) -> None:
         """What the venue says of the market; only a change is published at once."""

@@ -78,7 +78,7 @@ class Cancels:
         )
 
     def _ask_to_cancel(self, order: LiveOrder) -> Answer[CancelledOrder]:
-        self._context.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
+        self._context.books.order_tokens.take(lib.mono_now_ns())  # counted by the venue, never held back here
         return self._context.rest.begin_cancel(order.venue_order_id)
 
     async def _cancelled(

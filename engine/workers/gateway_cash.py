@@ -56,10 +56,10 @@ class CashTruth:
 
     async def begin(self) -> None:
         """At the start, before any order may go out: with the figure of an earlier life. Raises ReadError."""
-        controls = self._context.controls
-        controls.unallocated_cents = self._of_earlier_life()
+        books = self._context.books
+        books.unallocated_cents = self._of_earlier_life()
         await self.compare()
-        if controls.unallocated_cents is None:
+        if books.unallocated_cents is None:
             raise ReadError("/account/balance", f"money moved through {_TRIES} readings")
 
     async def compare(self) -> None:
@@ -78,7 +78,7 @@ class CashTruth:
         if account_cents is None:
             _log.info("cash_moves", tries=_TRIES)
             return
-        known_cents = self._context.controls.unallocated_cents
+        known_cents = self._context.books.unallocated_cents
         found_cents = account_cents - self._allocated_cents()
         if known_cents is None:
             self._note(found_cents)
@@ -117,10 +117,10 @@ class CashTruth:
         if account_cents is None:
             return  # the next comparison goes on from here
         left_cents = account_cents - self._allocated_cents()
-        if left_cents != self._context.controls.unallocated_cents:
+        if left_cents != self._context.books.unallocated_cents:
             _log.warning(
                 "unallocated_cash",  # somebody moved money of the account that no market had
-                before_cents=self._context.controls.unallocated_cents,
+                before_cents=self._context.books.unallocated_cents,
                 now_cents=left_cents,
             )
         self._note(left_cents)
@@ -169,7 +169,7 @@ class CashTruth:
     # -- the figure that no market holds
 
     def _note(self, cents: int) -> None:
-        self._context.controls.unallocated_cents = cents
+        self._context.books.unallocated_cents = cents
         found = Unallocated(cents=cents, markets=sorted(self._context.markets_by_id))
         self._path.parent.mkdir(mode=0o700, exist_ok=True)
         write_durably(self._path, msgspec.json.encode(found))

@@ -15,6 +15,7 @@ from engine.events import GatewayCounter
 from engine.risk.rate import WINDOW_NS, TokenBucket, WindowLimit
 from engine.venues.platform_rest import PlatformRest, Refused
 from engine.workers.clock import unix_ms
+from engine.workers.gateway_books import AccountBooks
 from engine.workers.gateway_controls import Controls
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
@@ -48,8 +49,7 @@ class Counts(Struct, kw_only=True):
 class GatewayContext:
     """One venue account: its markets by slot and by id, one report channel per worker that has a market.
 
-    ``admitting``: new orders may go out; False until recovered and from SIGTERM on. ``failed`` is set to the
-    first exception that leaves a task: the process ends with it.
+    ``failed`` is set to the first exception that leaves a task: the process ends with it.
     """
 
     def __init__(self, proc: WorkerProcess, rest: PlatformRest, journal: IntentJournal) -> None:
@@ -61,16 +61,16 @@ class GatewayContext:
         self.counts: Final = Counts()
         # full a minute ago; what was sent since then, by the journal, is paid for below
         full_mono_ns = now_mono_ns - WINDOW_NS
-        self.order_tokens: Final = TokenBucket(proc.config.venue.order_rate_limit, full_mono_ns)
-        self.admitting = False
+        venue = proc.config.venue
+        self.books: Final = AccountBooks(
+            proc.arena,
+            risk=proc.config.risk,
+            order_rate_limit=venue.order_rate_limit,
+            reconcile_interval_ms=venue.reconcile_interval_ms,
+            full_mono_ns=full_mono_ns,
+        )
         self.markets: Final[dict[int, GatewayMarket]] = {
-            slot: GatewayMarket(
-                proc.arena,
-                slot,
-                risk=proc.config.risk,
-                full_mono_ns=full_mono_ns,
-                client_ms_min=journal.last_client_ms,
-            )
+            slot: GatewayMarket(self.books, proc.arena, slot, client_ms_min=journal.last_client_ms)
             for slot in proc.arena.used_markets()
         }
         self.markets_by_id: Final = {market.market_id: market for market in self.markets.values()}
@@ -90,7 +90,7 @@ class GatewayContext:
             market = self.markets_by_id.get(sent.market)
             at_mono_ns = now_mono_ns - max(0, now_ms - sent.at_ms) * _NS_PER_MS
             if sent.op in ("place", "cancel"):
-                self.order_tokens.take(at_mono_ns)
+                self.books.order_tokens.take(at_mono_ns)
             elif sent.op == "replace" and market is not None:
                 market.replace_tokens.take(at_mono_ns)
             if sent.op in ORDERS and market is not None:
@@ -109,7 +109,7 @@ class GatewayContext:
 
     def must_go(self, market: GatewayMarket, worker_epoch: int) -> bool:
         """Whether an order that has just become known as live may not stay."""
-        return not self.admitting or market.killed() != 0 or worker_epoch != market.worker_epoch()
+        return not self.books.admitting or market.killed() != 0 or worker_epoch != market.worker_epoch()
 
     def rate_limited(self, bucket: TokenBucket | WindowLimit, refused: Refused) -> None:
         """The venue answered 429: nothing of this kind before it says so."""

@@ -1,4 +1,6 @@
-"""The gateway's controls at work: last checks, what they count, pauses, and what closes admission.
+"""The gateway's controls at work: what refusals and answers come to, pauses, and what closes admission.
+
+The checks of single orders are ``native/pretrade.c``, asked by the last hop.
 
 A pause is the bit PAUSE in the market's kill word: the sweeper pulls the market's orders, nothing new goes
 out, the quoter sees the word as a gate, ``corequote status`` names it, an alert says which control it was,
@@ -19,19 +21,14 @@ from engine import kill_files
 from engine._native import ffi, lib
 from engine.alerts import Alert, Severity
 from engine.arena import ArenaError
-from engine.events import LocalReject
+from engine.events import Direction, LocalReject, Outcome
 from engine.kill_files import KillOrder
 from engine.risk import losses
 from engine.risk.breakers import Control
-from engine.risk.pretrade import Candidate, Limits, first_refusal
-from engine.risk.rate import Bucket
-from engine.risk.staleness import Stale, stale
 from engine.venues import platform_rest as venue
 from engine.venues.venue_clock import VenueClock
-from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
-from engine.workers.gateway_standing import Account, standing_of
 from engine.workers.process import WorkerProcess
 
 _log = structlog.get_logger()
@@ -67,103 +64,33 @@ class Controls:
         risk = proc.config.risk
         self._proc: Final = proc
         self._risk: Final = risk
-        self._limits: Final = Limits.of(risk)
         self._markets: Final = markets
         self._reports: Final = reports
         self._clock: Final = clock
         self._pause_ns: Final = risk.pause_ms * _NS_PER_MS
-        self._interval_ms: Final = proc.config.venue.reconcile_interval_ms
         self._stale_since: Final[dict[int, int]] = {}  # by market slot; 0 = not yet ever fresh
         self._clock_alert_mono_ns = 0
         self._header = ffi.new("state_header_t *")
         self._state = ffi.new("quoter_state_t *")
-        self.unallocated_cents: int | None = None  # the account's cash that no market holds; None: not read
         for market in markets.values():
             market.lower_pause()  # a predecessor's; its orders are off the book before this one admits any
 
-    # -- the last hop
-
-    def refusal(
-        self,
-        market: GatewayMarket,
-        order: LiveOrder,
-        candidate: Candidate,
-        *,
-        admitting: bool,
-        bucket: Bucket,
-        reserve: bool,
-    ) -> LocalReject | None:
-        """What forbids this order at this instant; a refusal has been counted.
-
-        ``bucket`` is the venue's limit it falls under, ``reserve`` whether a part of that is for cancels.
-        """
-        now_mono_ns = int(lib.mono_now_ns())
-        top = market.top()
-        account = self._account(market, top, now_mono_ns, admitting, bucket, reserve)
-        standing = standing_of(market, order, top, account, now_mono_ns)
-        reason = first_refusal(candidate, standing, self._limits)
-        if reason is not None:
-            self._refused_here(market, order, reason, now_mono_ns)
-        return reason
-
-    def _account(
-        self,
-        market: GatewayMarket,
-        top: Any,
-        now_mono_ns: int,
-        admitting: bool,
-        bucket: Bucket,
-        reserve: bool,
-    ) -> Account:
-        orders, frozen_cents, loss_cents, cash_cents, budget_cents = -1, 0, 0, 0, 0
-        for other in self._markets.values():
-            orders += len(other.orders)
-            cash_cents += other.account.stock.cash_cents
-            budget_cents += other.quote.budget_limit_cents
-            if other is not market:
-                commitment = other.commitment()
-                frozen_cents += commitment.frozen_cents
-                loss_cents += commitment.worst_loss_cents
-        unallocated_cents, loss_max_cents = self.unallocated_cents, self._risk.engine_loss_max_cents
-        return Account(
-            admitting=admitting,
-            stale=self._stale(market, top, now_mono_ns),
-            clock_offset_ms=self._clock.proven_ms,
-            collar_cents=market.quote.max_spread_cents + self._risk.collar_ladder_cents,
-            orders=orders,
-            other_frozen_cents=frozen_cents,
-            other_loss_cents=loss_cents,
-            loss_limit_cents=budget_cents if loss_max_cents is None else loss_max_cents,
-            account_cents=0 if unallocated_cents is None else unallocated_cents + cash_cents,
-            tokens=bucket.tokens(now_mono_ns),
-            reserved_tokens=bucket.capacity * self._risk.cancel_reserve_percent // 100 if reserve else 0,
-        )
-
-    def _stale(self, market: GatewayMarket, top: Any, now_mono_ns: int) -> Stale:
-        return stale(
-            market.signs(top),
-            now_mono_ns,
-            risk=self._risk,
-            quote=market.quote,
-            reconcile_interval_ms=self._interval_ms,
-        )
-
     # -- what is counted
 
-    def _refused_here(
-        self, market: GatewayMarket, order: LiveOrder, reason: LocalReject, now_mono_ns: int
-    ) -> None:
+    def refused_here(self, market: GatewayMarket, terms: Any, reason: LocalReject) -> None:
+        """The last hop has refused an order; ``terms``: its record, or its row."""
         if reason not in _ROUTINE:
             self._proc.alert(
                 Alert.ORDER_REJECTED,
                 Severity.WARNING,
                 market=market.market_id,
                 reason=reason.name,
-                outcome=order.outcome.name,
-                direction=order.direction.name,
-                price_cents=order.price_cents,
-                quantity=order.quantity,
+                outcome=Outcome(terms.outcome).name,
+                direction=Direction(terms.direction).name,
+                price_cents=terms.price_cents,
+                quantity=terms.quantity,
             )
+        now_mono_ns = int(lib.mono_now_ns())
         control = market.breakers.refused_here(reason, now_mono_ns)
         if control is not None:
             self.pause(market, control, now_mono_ns)
@@ -212,10 +139,9 @@ class Controls:
                 market.lower_pause()
                 self._wake(market)
                 _log.info("pause_over", market=market.market_id)
-            top = market.top()
-            if self._must_pull(market, top, now_mono_ns):
+            if self._must_pull(market, now_mono_ns):
                 pulled.append(market)
-            self._reconcile_if_due(market, top)
+            self._reconcile_if_due(market)
         return pulled
 
     def _take_config(self, market: GatewayMarket) -> None:
@@ -228,8 +154,8 @@ class Controls:
         if news:
             _log.info("config_applied", market=market.market_id, version=market.config_version)
 
-    def _must_pull(self, market: GatewayMarket, top: Any, now_mono_ns: int) -> bool:
-        found = self._stale(market, top, now_mono_ns)
+    def _must_pull(self, market: GatewayMarket, now_mono_ns: int) -> bool:
+        found = market.stale(now_mono_ns)
         if not found:
             self._stale_since[market.slot] = now_mono_ns
             return False
@@ -239,8 +165,9 @@ class Controls:
         self._proc.alert(Alert.CONTROL_STALE, Severity.WARNING, market=market.market_id, stale=found.name)
         return True
 
-    def _reconcile_if_due(self, market: GatewayMarket, top: Any) -> None:
+    def _reconcile_if_due(self, market: GatewayMarket) -> None:
         """§7.5: after a ghost, and when a gap or reconnect of the feed has begun a new book generation."""
+        top = market.top()
         if top.valid and top.generation != market.seen_generation:
             market.reconcile_due |= market.seen_generation != 0
             market.seen_generation = int(top.generation)

@@ -293,7 +293,7 @@ class MarketFunds:
         # A burn turns pairs into their cash and risks nothing: a killed market may wind down.
         if market.killed() & ~(_STANDING_KILLS if kind == "burn" else 0):
             return LocalReject.KILLED
-        ready = self._context.admitting and market.open_for_orders and not market.supply_busy
+        ready = self._context.books.admitting and market.open_for_orders and not market.supply_busy
         if not ready or market.rules is None or not market.account.position_known:
             return LocalReject.NOT_READY
         if intent.quantity <= 0:

@@ -1,13 +1,16 @@
 """A market's orders that are, or may be, live at the venue, each in a row of its own before it is sent.
 
+The last hop opens them (``native/last_hop.c``) and counts with its own copy, which every change here is
+written to; what comes of an order is told to, and kept in, the objects of this module.
+
 Writes: the 64 live-order rows of its market slot.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import Struct
@@ -15,18 +18,20 @@ from msgspec import Struct
 from engine._native import ffi, lib
 from engine.arena import check, padded, unpadded
 from engine.events import Direction, Outcome, Side
-from engine.risk.pretrade import Candidate
-from engine.workers.client_ids import ClientIds
 
 _CLOSED_MAX: Final = 256  # orders remembered after they are gone
 _EARLY_FILLS_MAX: Final = 256  # fills of orders whose acknowledgement is still under way
+# an IntEnum is looked up by value three times as fast so
+_OUTCOMES: Final = {int(each): each for each in Outcome}
+_DIRECTIONS: Final = {int(each): each for each in Direction}
+_SIDES: Final = {int(each): each for each in Side}
 
 
 class LiveOrder(Struct, kw_only=True, eq=False):
     """An order that is, or may be, live at the venue; mirrored in arena row ``slot``.
 
-    ``busy``: a request about it is under way. ``sent``: its own request may have left this process.
-    ``announced``: an ORDER record of a SYNC told the quoter of it before it was acknowledged.
+    ``busy``: a request about it is under way. ``announced``: an ORDER record of a SYNC told the quoter of it
+    before it was acknowledged.
     """
 
     slot: int
@@ -42,13 +47,11 @@ class LiveOrder(Struct, kw_only=True, eq=False):
     created_ms: int
     side: Side  # of the YES book
     book_price_cents: int  # YES terms
-    frozen_cents: int = 0  # cash a BUY holds
     acked_mono_ns: int = 0
     replaces: LiveOrder | None = None
     venue_order_id: str = ""
     state: int = lib.LIVE_PENDING
     busy: bool = True
-    sent: bool = False
     announced: bool = False
     cancel_sent_mono_ns: int = 0  # when the bytes of the cancel that ended it left
 
@@ -62,32 +65,17 @@ class LiveOrder(Struct, kw_only=True, eq=False):
 
 
 class LiveOrders:
-    """Iterates over the orders, the first opened first. ``changes`` rises with each change of any of them."""
+    """Iterates over the orders, the first opened first."""
 
-    def __init__(
-        self,
-        rows: Any,
-        *,
-        ids: ClientIds,
-        frozen_cents: Callable[[LiveOrder], int],
-        moved: asyncio.Event,
-    ) -> None:
-        """``rows``: the slot's ``live_order_row_t[64]``. ``frozen_cents``: cash that an order holds.
-        ``moved`` is set at every change."""
+    def __init__(self, books: Any, *, moved: asyncio.Event) -> None:
+        """``books``: the market's ``market_books_t *``. ``moved`` is set at every change."""
         self.by_venue_id: Final[dict[str, LiveOrder]] = {}
         self.by_client_id: Final[dict[str, LiveOrder]] = {}
-        self.changes = 0
-        self._rows: Final = rows
-        self._ids: Final = ids
-        self._frozen_cents: Final = frozen_cents
+        self._books: Final = books
         self._moved: Final = moved
         self._by_slot: Final[dict[int, LiveOrder]] = {}
-        # oldest freed first, so that a slot number is reused as late as possible
-        self._free_slots: Final = deque(range(lib.LIVE_ORDER_SLOTS))
         self._early_fills: Final[OrderedDict[str, int]] = OrderedDict()
         self._closed_mono_ns: Final[OrderedDict[str, int]] = OrderedDict()
-        self._row: Final = ffi.new("live_order_t *")
-        self._number = 0
 
     def __iter__(self) -> Iterator[LiveOrder]:
         return iter(self._by_slot.values())
@@ -103,30 +91,31 @@ class LiveOrders:
         """Whether a request about one of them is under way."""
         return any(order.busy for order in self)
 
-    def open(self, candidate: Candidate, *, worker_epoch: int, intent: int, now_ms: int) -> LiveOrder | None:
-        """Takes responsibility for a new order: its row, PENDING, before any send. None: no row is free."""
-        if not self._free_slots:
-            return None
-        self._number += 1
-        client_order_id, created_ms = self._ids.next(candidate.outcome, candidate.direction, now_ms)
+    def opened(self, slot: int) -> LiveOrder:
+        """The order that the last hop has opened in a slot, PENDING; what it replaces is marked."""
+        own = self._books.orders[slot]
+        row, candidate = own.row, own.candidate
         order = LiveOrder(
-            slot=self._free_slots.popleft(),
-            number=self._number,
-            outcome=candidate.outcome,
-            direction=candidate.direction,
-            price_cents=candidate.price_cents,
-            quantity=candidate.quantity,
-            remaining=candidate.quantity,
-            worker_epoch=worker_epoch,
-            intent=intent,
-            client_order_id=client_order_id,
-            created_ms=created_ms,
-            side=candidate.side,
+            slot=slot,
+            number=own.number,
+            outcome=_OUTCOMES[row.outcome],
+            direction=_DIRECTIONS[row.direction],
+            price_cents=row.price_cents,
+            quantity=row.quantity,
+            remaining=row.remaining,
+            worker_epoch=row.worker_epoch,
+            intent=row.intent,
+            client_order_id=unpadded(row.client_order_id),
+            created_ms=row.created_ms,
+            side=_SIDES[candidate.side],
             book_price_cents=candidate.book_price_cents,
         )
-        self._by_slot[order.slot] = order
-        self.by_client_id[client_order_id] = order
-        self._write(order)
+        if own.replaces:
+            old = order.replaces = self._by_slot[own.replaces_slot]
+            old.state, old.busy = lib.LIVE_CANCELLING, True
+        self._by_slot[slot] = order
+        self.by_client_id[order.client_order_id] = order
+        self._moved.set()
         return order
 
     def acknowledge(self, order: LiveOrder, venue_order_id: str) -> None:
@@ -177,7 +166,8 @@ class LiveOrders:
             return
         order.busy = False
         order.state = lib.LIVE_FREE
-        self._write(order)
+        lib.books_close(self._books, order.slot)
+        self._moved.set()
         if order.venue_order_id:
             self._closed_mono_ns[order.venue_order_id] = lib.mono_now_ns()
             if len(self._closed_mono_ns) > _CLOSED_MAX:
@@ -185,39 +175,31 @@ class LiveOrders:
         del self._by_slot[order.slot]
         del self.by_client_id[order.client_order_id]
         self.by_venue_id.pop(order.venue_order_id, None)
-        self._free_slots.append(order.slot)
 
     def closed_since(self, venue_order_id: str, mono_ns: int) -> bool:
         """Whether an order of ours was closed after ``mono_ns``: a listing asked for then may show it."""
         return self._closed_mono_ns.get(venue_order_id, 0) >= mono_ns
 
     def _write(self, order: LiveOrder) -> None:
-        """Publishes the order's row."""
-        row = self._row
-        row.state = order.state
-        row.outcome = order.outcome
-        row.direction = order.direction
-        row.worker_epoch = order.worker_epoch
-        row.intent = order.intent
-        row.price_cents = order.price_cents
-        row.quantity = order.quantity
-        row.remaining = order.remaining
-        row.created_ms = order.created_ms
-        row.frozen_cents = order.frozen_cents = self._frozen_cents(order)
-        row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
-        row.client_order_id = padded(order.client_order_id, lib.VENUE_ID_BYTES)
-        lib.live_order_write(ffi.addressof(self._rows[order.slot]), row)
-        self.changes += 1
+        """The order as the last hop counts it, and its row."""
+        own = self._books.orders[order.slot]
+        own.row.state, own.busy = order.state, order.busy
+        own.row.remaining = order.remaining
+        if order.replaces is None:
+            own.replaces = 0
+        own.row.venue_order_id = padded(order.venue_order_id, lib.VENUE_ID_BYTES)
+        lib.books_publish(self._books, order.slot)
         self._moved.set()
 
     def left_over(self) -> list[str]:
         """Client ids of the rows a predecessor left; the rows are freed. For the start only."""
         found = []
+        left = ffi.new("live_order_t *")
         for slot in range(lib.LIVE_ORDER_SLOTS):
-            row = ffi.addressof(self._rows[slot])
-            check(lib.live_order_read(row, self._row), "live-order row")
-            if self._row.state != lib.LIVE_FREE:
-                found.append(unpadded(self._row.client_order_id))
-                self._row.state = lib.LIVE_FREE
-                lib.live_order_write(row, self._row)
+            row = ffi.addressof(self._books.rows[slot])
+            check(lib.live_order_read(row, left), "live-order row")
+            if left.state != lib.LIVE_FREE:
+                found.append(unpadded(left.client_order_id))
+                left.state = lib.LIVE_FREE
+                lib.live_order_write(row, left)
         return found

@@ -1,7 +1,8 @@
 """One market as the gateway accounts for it: its rules and status, its limits, what the last hop looks at.
 
 Its orders (``gateway_live.py``) and its share of the account (``gateway_account.py``) are parts of it.
-Everything a successor needs after a ``kill -9`` is in their rows or at the venue.
+Everything a successor needs after a ``kill -9`` is in their rows or at the venue. What the last hop counts
+with is in ``books`` (``native/gateway_books.h``) and nowhere else, or copied there by whatever sets it.
 
 Reads: config slot, kill words, top row, heartbeats.  Writes: its bits of the market's kill word.
 """
@@ -16,19 +17,28 @@ from msgspec import Struct
 
 from engine._native import ffi, lib
 from engine.arena import Arena, cell
-from engine.config import QuoteConfig, RiskConfig, market_from_json
-from engine.events import Direction, MarketStatus, Side
-from engine.quoting.inventory import Leg, Stock, buy_freeze_cents
+from engine.config import QuoteConfig, market_from_json
+from engine.events import MarketStatus, Stale
+from engine.quoting.inventory import Leg
 from engine.risk.breakers import Breakers, Control
-from engine.risk.exposure import Commitment, order_loss_cents, stock_loss_cents
 from engine.risk.rate import BurstBucket, TokenBucket
-from engine.risk.staleness import Signs
 from engine.venues.platform_wire import MarketDetail
-from engine.workers.client_ids import ClientIds
+from engine.workers.client_ids import short_market_id
 from engine.workers.gateway_account import MarketAccount
+from engine.workers.gateway_books import AccountBooks
 from engine.workers.gateway_live import LiveOrder, LiveOrders
 
 _log = structlog.get_logger()
+
+_NS_PER_MS: Final = 1_000_000
+#: Of the rules, what the last hop looks at.
+_RULES_OF_ORDERS: Final = (
+    "min_price_cents",
+    "max_price_cents",
+    "taker_fee_bps",
+    "order_quantity_max",
+    "order_amount_max_cents",
+)
 
 
 class StartFailure(Struct, frozen=True, kw_only=True):
@@ -81,15 +91,13 @@ class GatewayMarket:
     """State of one market slot. Only the gateway's event loop touches it."""
 
     def __init__(
-        self, arena: Arena, slot: int, *, risk: RiskConfig, full_mono_ns: int, client_ms_min: int = 0
+        self, account_books: AccountBooks, arena: Arena, slot: int, *, client_ms_min: int = 0
     ) -> None:
-        """``full_mono_ns``: when its token buckets were full. ``client_ms_min``: the newest time in a client
-        order id of an earlier life, by the journal."""
+        """``client_ms_min``: the newest time in a client order id of an earlier life, by the journal."""
         self.slot: Final = slot
         self.market_id: Final = arena.market_id(slot)
         self.worker: Final = arena.market_worker(slot)
         self.config_version, payload = arena.config_bytes(slot)
-        self.quote: QuoteConfig = market_from_json(payload).quote
         self._arena: Final = arena  # pointers below are into its mapping
         self._market = arena.market(slot)
         self._kill_word = arena.kill_market(slot)
@@ -99,48 +107,58 @@ class GatewayMarket:
         self._top_row = ffi.addressof(self._market, "top")
         self._top: Any = ffi.new("top_t *")
         self._config_version_word = cell(self._market.config, "version")
-        self._snapshot_word = cell(self._market.feed, "snapshot_mono_ns")
-        self._feed_beat = cell(arena.process(lib.PROCESS_INGEST), "heartbeat_mono_ns")
-        self._worker_beat = cell(arena.process(lib.PROCESS_QUOTER_FIRST + self.worker), "heartbeat_mono_ns")
+        self._account_books: Final = account_books  # kept: the books point to it
+        self.books: Final = self._new_books(account_books.native)
+        self._set_quote(market_from_json(payload).quote)
 
-        self.rules: MarketRules | None = None
+        self._rules: MarketRules | None = None
         self.status = MarketStatus.UNKNOWN
         self.status_mono_ns = 0
-        self.open_for_orders = False  # recovered and funded
-        self.sweeping = False  # orders are being pulled: none may go out
         self.handled_kill_word = 0
         self.handled_epoch = self.worker_epoch()
         self.seen_trade_count = self.trade_count()
-        self.replace_tokens = TokenBucket(self.quote.replace_rate_limit, full_mono_ns)
+        risk, full_mono_ns = account_books.risk, account_books.full_mono_ns
+        self.replace_tokens: Final = TokenBucket(
+            self.quote.replace_rate_limit, full_mono_ns, at=ffi.addressof(self.books, "replace_tokens")
+        )
         self.breakers: Final = Breakers(risk)
-        self.order_tokens = BurstBucket(
-            per_s=risk.market_rate_per_s, burst=risk.market_rate_burst, now_mono_ns=full_mono_ns
+        self.order_tokens: Final = BurstBucket(
+            per_s=risk.market_rate_per_s,
+            burst=risk.market_rate_burst,
+            now_mono_ns=full_mono_ns,
+            at=ffi.addressof(self.books, "order_tokens"),
         )
         self.tripped: Control | None = None  # a control that its fills have set off
         self.paused_until_mono_ns = 0  # while a control's pause lasts
         self.reconcile_due = False  # something happened that asks for the venue's word (market-making §7.5)
         self.seen_generation = 0  # of the feed's book; a new one is a reconnect or a gap
-        self.reconciled_mono_ns = 0  # when the venue's word on shares was last taken
         self.supply_busy = False  # a mint or burn is under way: positions are in motion
         self.resolved_pairs = 0  # of a predecessor's mint or burn, for the quoter to be told of once
-        self.pairs_under_way = 0  # of a mint (> 0) or burn (< 0) that the venue may have carried out
         self.flows_cents = 0  # operators' deposits less withdrawals
         self.start_failure: StartFailure | None = None
 
-        self._commitment = Commitment()
-        self._commitment_of: Stock | None = None  # the stock it was counted from
-        self._commitment_at = -1  # changes of orders that it has counted
         self.moved: Final = asyncio.Event()  # at every change of an order, of ``sweeping``, and by admit()
 
         self.account: Final = MarketAccount(
-            self.market_id, ffi.addressof(self._market, "account"), client_ms_min=client_ms_min
+            self.market_id, ffi.addressof(self._market, "account"), self.books, client_ms_min=client_ms_min
         )
-        self.orders: Final = LiveOrders(
-            self._market.live_orders,
-            ids=ClientIds(self.market_id, self.account),
-            frozen_cents=self._frozen_cents,
-            moved=self.moved,
-        )
+        self.orders: Final = LiveOrders(self.books, moved=self.moved)
+
+    def _new_books(self, account: Any) -> Any:
+        """The market's ``market_books_t *``, nothing in it yet."""
+        arena, books = self._arena, ffi.new("market_books_t *")
+        lib.books_init(books)
+        books.account = account
+        books.rows = self._market.live_orders
+        books.top_row = self._top_row
+        books.kill_word = self._kill_word
+        books.worker_epoch = self._epoch_word
+        books.worker_beat = cell(arena.process(lib.PROCESS_QUOTER_FIRST + self.worker), "heartbeat_mono_ns")
+        books.snapshot = cell(self._market.feed, "snapshot_mono_ns")
+        books.market_id = self.market_id.encode()
+        books.short_id = short_market_id(self.market_id).encode()
+        books.worker = self.worker
+        return books
 
     def admit(self) -> None:
         """Recovered and funded: orders may go out."""
@@ -157,8 +175,17 @@ class GatewayMarket:
         if int(lib.cell_load(self._config_version_word)) == self.config_version:
             return False
         self.config_version, payload = self._arena.config_bytes(self.slot)
-        self.quote = market_from_json(payload).quote
+        self._set_quote(market_from_json(payload).quote)
         return True
+
+    def _set_quote(self, quote: QuoteConfig) -> None:
+        self.quote = quote
+        books = self.books
+        books.position_limit = quote.position_limit
+        books.loss_limit_cents = quote.budget_limit_cents
+        books.max_spread_cents = quote.max_spread_cents
+        books.snapshot_stale_ns = 2 * quote.ws_snapshot_interval_ms * _NS_PER_MS
+        lib.books_recount(books)
 
     def killed(self) -> int:
         """KILL_* bits in force: the market's and the global ones."""
@@ -180,6 +207,54 @@ class GatewayMarket:
         """Market trades the feed has seen; moves before our fills can be listed."""
         return int(lib.cell_load(self._trade_count_word))
 
+    # -- what the last hop counts with
+
+    @property
+    def rules(self) -> MarketRules | None:
+        """What the venue says; None: it has not been asked yet."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: MarketRules) -> None:
+        self._rules = rules
+        for name in _RULES_OF_ORDERS:
+            setattr(self.books, name, getattr(rules, name))
+
+    @property
+    def open_for_orders(self) -> bool:
+        """Recovered and funded."""
+        return bool(self.books.open_for_orders)
+
+    @open_for_orders.setter
+    def open_for_orders(self, is_open: bool) -> None:
+        self.books.open_for_orders = is_open
+
+    @property
+    def sweeping(self) -> bool:
+        """Orders are being pulled: none may go out."""
+        return bool(self.books.sweeping)
+
+    @sweeping.setter
+    def sweeping(self, sweeping: bool) -> None:
+        self.books.sweeping = sweeping
+
+    @property
+    def pairs_under_way(self) -> int:
+        """Of a mint (> 0) or burn (< 0) that the venue may have carried out."""
+        return int(self.books.pairs_under_way)
+
+    @pairs_under_way.setter
+    def pairs_under_way(self, pairs: int) -> None:
+        self.books.pairs_under_way = pairs
+
+    def reconciled(self, mono_ns: int) -> None:
+        """The venue's word on shares was taken then."""
+        self.books.reconciled_mono_ns = mono_ns
+
+    def stale(self, now_mono_ns: int) -> Stale:
+        """What is too old to rest an order on (C14)."""
+        return Stale(lib.books_stale(self.books, now_mono_ns))
+
     # -- what is booked
 
     def supply(self, pairs: int) -> None:
@@ -190,6 +265,7 @@ class GatewayMarket:
         """Notes what the venue says now; True when that is news."""
         changed = status != self.status
         self.status = status
+        self.books.status = status
         self.status_mono_ns = now_mono_ns
         self.account.set_status(status, now_mono_ns, changed=changed)
         return changed
@@ -212,41 +288,8 @@ class GatewayMarket:
         """Open, and no request about an order under way."""
         return self.open_for_orders and not self.sweeping and not self.orders.any_busy
 
-    def _frozen_cents(self, order: LiveOrder) -> int:
-        """Cash that an order holds."""
-        if order.direction != Direction.BUY or self.rules is None:
-            return 0
-        return buy_freeze_cents(order.price_cents, order.remaining, self.rules.taker_fee_bps)
-
-    # -- what the last hop looks at
-
     def top(self) -> Any:
         """The market's ``top_t`` as the feed has it; its ``valid`` is 0 when no stable copy could be had."""
         if lib.top_read(self._top_row, self._top) != lib.RING_OK:
             self._top.valid = 0
         return self._top
-
-    def signs(self, top: Any) -> Signs:
-        """When feed, quoter and venue last gave a sign of life; ``top`` is the top row as just read."""
-        return Signs(
-            book_valid=bool(top.valid),
-            feed_mono_ns=int(lib.cell_load(self._feed_beat)),
-            snapshot_mono_ns=int(lib.cell_load(self._snapshot_word)),
-            worker_mono_ns=int(lib.cell_load(self._worker_beat)),
-            reconciled_mono_ns=self.reconciled_mono_ns,
-        )
-
-    def commitment(self) -> Commitment:
-        """What the market holds of the account; counted anew only after an order or the stock has changed."""
-        if self._commitment_of is not self.account.stock or self._commitment_at != self.orders.changes:
-            losses = {Side.BID: 0, Side.ASK: 0}
-            frozen_cents = 0
-            for order in self.orders:
-                losses[order.side] += order_loss_cents(order.side, order.book_price_cents, order.remaining)
-                frozen_cents += order.frozen_cents
-            self._commitment = Commitment(
-                frozen_cents=frozen_cents,
-                worst_loss_cents=stock_loss_cents(self.account.stock) + max(losses.values()),
-            )
-            self._commitment_of, self._commitment_at = self.account.stock, self.orders.changes
-        return self._commitment

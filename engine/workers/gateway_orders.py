@@ -5,41 +5,33 @@ reply makes it UNKNOWN, and it counts as live until the venue has said what it i
 again after 200, 500 and 1000 ms (the client order id makes that harmless), then the venue's list of orders
 is walked. Nothing is ever concluded from silence. One request at a time is under way for a live order.
 
-Reads: nothing by itself; the gateway hands it intents.  Writes: live-order rows, execution rings.
+Reads: nothing by itself; the gateway hands it records and intents.  Writes: live-order rows, execution rings.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from engine import crash_points
 from engine._native import lib
-from engine.events import Direction, LocalReject, Outcome
-from engine.risk.pretrade import Candidate
+from engine.events import NO_LIVE_SLOT, LocalReject, OrderKind
 from engine.risk.rate import TokenBucket
 from engine.venues import platform_rest as venue
 from engine.venues.platform_rest import (
     Answer,
     Answered,
+    Gate,
     NotSent,
     ReadError,
     Refused,
+    SentOrder,
     Unknown,
-    encoded,
 )
-from engine.venues.platform_wire import (
-    NewOrder,
-    OrderState,
-    OrderTrade,
-    PlacedOrder,
-    ReplaceBody,
-    ReplacedOrder,
-    VenueOrder,
-)
+from engine.venues.platform_wire import OrderState, OrderTrade, PlacedOrder, ReplacedOrder, VenueOrder
 from engine.workers.clock import unix_ms
 from engine.workers.gateway_cancels import INCONCLUSIVE, RESEND_DELAYS_S, RETRY_S, Cancels
 from engine.workers.gateway_context import GatewayContext
@@ -65,58 +57,96 @@ class OrderDesk:
         self._cancels: Final = cancels
         self._last_hop: Final = LastHop(context)
 
-    # -- intents. Each returns at once: the row is taken, the request is in the socket if a connection was at
-    # hand, and what comes of it is a task's.
+    # -- intents. Each returns at once; what comes of it is a task's.
 
-    def place(self, market: GatewayMarket, intent: Intent) -> None:
-        candidate = intent.candidate()
-        order = self._open(market, intent, candidate)
-        if order is not None:
-            bucket = self._context.order_tokens
-            body = encoded(_new_order(market, order))
-            gate = self._last_hop.first(market, order, candidate, bucket)
-            answer = self._context.rest.begin_place(body, gate=gate)
-            if isinstance(answer, NotSent):  # at once: the next order is checked against what there is
-                self._never_was(market, order, answer.code)
-            else:
-                self._context.spawn(self._placed(market, order, body, answer))
+    def run(self, worker: int, records: Any, first: int, count: int) -> int:
+        """Sends the orders among a worker's ``records`` from ``first`` on; index of the first that is
+        something else and no cancel, or ``count``. All bytes have left before anything is made of them."""
+        hop = self._last_hop
+        end = hop.run(worker, records, first, count)
+        for index in range(first, end):
+            record, result = records[index], hop.results[index]
+            match result.step:
+                case lib.HOP_SENT | lib.HOP_WAITS:
+                    self._began(self._context.markets[record.market_slot], record, result)
+                case lib.HOP_REFUSED:
+                    self._refused(self._context.markets[record.market_slot], record, result.code)
+                case lib.HOP_REJECTED:
+                    self._rejected(self._context.markets[record.market_slot], record, result.code)
+                case lib.HOP_FENCED:
+                    self._context.counts.refused += 1  # nobody waits for an answer
+                case lib.HOP_FOREIGN:
+                    _log.error(
+                        "intent_for_foreign_market", worker=worker, market_slot=int(record.market_slot)
+                    )
+        return end
 
-    def replace(self, market: GatewayMarket, intent: Intent) -> None:
-        old = self._target(market, intent)
-        if old is None:
-            return
-        candidate = intent.candidate()
-        order = self._open(market, intent, candidate)
-        if order is None:
-            return
-        order.replaces = old
-        market.orders.set_state(old, lib.LIVE_CANCELLING, busy=True)
+    def _began(self, market: GatewayMarket, record: Any, result: Any) -> None:
+        """The order has its row; its request has left, or waits for a connection or a token."""
+        hop, order = self._last_hop, market.orders.opened(result.slot)
+        body, gate, sent = hop.body(result), hop.late(market, order), None
+        replaces = record.kind == OrderKind.REPLACE
+        if result.step == lib.HOP_SENT:
+            self._context.journal.recorded(order.client_order_id)
+            sent = hop.sent(result, body, replaces=replaces)
+        begin = self._begin_replace if replaces else self._begin_place
+        begin(market, order, body, gate, sent)
+
+    def _begin_place(
+        self, market: GatewayMarket, order: LiveOrder, body: bytes, gate: Gate, sent: SentOrder | None
+    ) -> None:
+        rest = self._context.rest
+        answer = rest.begin_place(body, gate=gate) if sent is None else rest.placed(sent, gate=gate)
+        if isinstance(answer, NotSent):
+            self._never_was(market, order, answer.code)
+        else:
+            self._context.spawn(self._placed(market, order, body, answer))
+
+    def _begin_replace(
+        self, market: GatewayMarket, order: LiveOrder, body: bytes, gate: Gate, sent: SentOrder | None
+    ) -> None:
+        rest, old = self._context.rest, order.replaces
+        assert old is not None
         self._context.counts.replaces += 1
-        body = encoded(ReplaceBody(old_order_id=old.venue_order_id, new_order=_new_order(market, order)))
-        gate = self._last_hop.first(market, order, candidate, market.replace_tokens)
-        answer = self._context.rest.begin_replace(body, gate=gate)
+        answer = rest.begin_replace(body, gate=gate) if sent is None else rest.replaced(sent, gate=gate)
         if isinstance(answer, NotSent):
             self._replace_not_sent(market, old, order, answer)
         else:
             self._context.spawn(self._replace_answered(market, old, order, body, answer))
 
+    def _refused(self, market: GatewayMarket, record: Any, code: int) -> None:
+        """By the last checks: its row is free again, and what it would have replaced is as it was."""
+        reason = self._last_hop.refused(market, record, code)
+        if record.kind == OrderKind.REPLACE:
+            self._context.counts.replaces += 1
+            old = market.orders.get(record.live_slot)
+            assert old is not None
+            if self._context.must_go(market, old.worker_epoch):
+                self._cancels.cancel_unasked(market, old)
+        self._tell(market, record.intent, record.worker_epoch, reason)
+
+    def _tell(self, market: GatewayMarket, intent: int, worker_epoch: int, code: int) -> None:
+        """A new order came to nothing."""
+        if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
+            self._context.reports_of(market).rejected(
+                market, code=code, intent=intent, worker_epoch=worker_epoch
+            )
+
+    def _rejected(self, market: GatewayMarket, record: Any, code: int) -> None:
+        """It never had a row."""
+        self._context.counts.refused += 1
+        self._context.reports_of(market).rejected(
+            market,
+            code=code,
+            intent=record.intent,
+            worker_epoch=record.worker_epoch,
+            live_slot=record.live_slot if self._context.books.admitting else NO_LIVE_SLOT,
+        )
+
     def cancel(self, market: GatewayMarket, intent: Intent) -> None:
         order = self._target(market, intent)
         if order is not None:
             self._cancels.begin(market, order, intent=intent.number, worker_epoch=intent.worker_epoch)
-
-    def _open(self, market: GatewayMarket, intent: Intent, candidate: Candidate) -> LiveOrder | None:
-        order = market.orders.open(
-            candidate,
-            worker_epoch=intent.worker_epoch,
-            intent=intent.number,
-            now_ms=unix_ms(),
-        )
-        if order is None:
-            self._reject(market, intent, LocalReject.LIMIT)
-        if crash_points.armed:
-            crash_points.reach("gateway.after_take")
-        return order
 
     def _target(self, market: GatewayMarket, intent: Intent) -> LiveOrder | None:
         """The live order an intent means, if there is one that can be asked something of now."""
@@ -146,7 +176,7 @@ class OrderDesk:
     async def _placed(
         self, market: GatewayMarket, order: LiveOrder, body: bytes, answer: Answer[PlacedOrder]
     ) -> None:
-        rest, bucket = self._context.rest, self._context.order_tokens
+        rest, bucket = self._context.rest, self._context.books.order_tokens
         outcome = await answer
         match outcome:
             case Answered(data=placed, sent_mono_ns=sent_mono_ns):
@@ -282,13 +312,13 @@ class OrderDesk:
 
     def _never_was(self, market: GatewayMarket, order: LiveOrder, code: int) -> None:
         """The new order does not exist at the venue."""
-        reports = self._context.reports_of(market)
         if order.announced:
-            reports.cancelled(market, order, remainder=order.remaining, intent=0, worker_epoch=0)
+            self._context.reports_of(market).cancelled(
+                market, order, remainder=order.remaining, intent=0, worker_epoch=0
+            )
         market.orders.close(order)
         self._context.journal.close_intent(order.client_order_id, order="", at_ms=unix_ms())
-        if code != LocalReject.STALE_EPOCH:  # nobody is left to hear it
-            reports.rejected(market, code=code, intent=order.intent, worker_epoch=order.worker_epoch)
+        self._tell(market, order.intent, order.worker_epoch, code)
 
     # -- finding out
 
@@ -344,14 +374,3 @@ class OrderDesk:
         if refused.code == venue.RATE_LIMITED:
             self._context.rate_limited(bucket, refused)
         return refused.code
-
-
-def _new_order(market: GatewayMarket, order: LiveOrder) -> NewOrder:
-    return NewOrder(
-        client_order_id=order.client_order_id,
-        market_id=market.market_id,
-        side="YES" if order.outcome == Outcome.YES else "NO",
-        direction="BUY" if order.direction == Direction.BUY else "SELL",
-        price_cents=order.price_cents,
-        quantity=order.quantity,
-    )

@@ -125,7 +125,7 @@ class VenueTruth:
                 after = account.cursor, account.supplies, market.supply_busy
                 if after != before or market.supply_busy:
                     continue
-                market.reconciled_mono_ns = lib.mono_now_ns()
+                market.reconciled(lib.mono_now_ns())
                 self._note_drift(market, position.yes.volume, position.no.volume)
                 account.set_position(
                     yes_volume=position.yes.volume,

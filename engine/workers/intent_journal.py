@@ -10,8 +10,8 @@ closed is reconciled; the newest few of those are kept for whoever wants to read
 that was being written when the machine died is the last of its segment and unreadable; nothing was sent for
 it. An unreadable line anywhere else is a damaged journal, and the gateway refuses to start on it.
 
-Written by the gateway alone (reliability C-list: I3, I4); read by its successor, and by the guard after its
-death. Not part of the hot path of a quoter.
+Written by the gateway alone (reliability C-list: I3, I4): the lines of orders by the last hop
+(``native/last_hop.c``), all others here. Read by its successor, and by the guard after its death.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ import os
 import threading
 from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
 from msgspec import Struct
+
+from engine._native import ffi, lib
+from engine.arena import cell
 
 _log = structlog.get_logger()
 
@@ -100,13 +103,13 @@ class IntentJournal:
         self._segments_kept: Final = segments_kept
         self._segment_bytes_max: Final = segment_bytes_max
         self._segments: Final[OrderedDict[int, _Segment]] = OrderedDict()  # oldest first
-        self._open: Final[dict[str, tuple[Sent, int]]] = {}  # what is not closed, and its segment's number
+        self._open: Final[dict[str, int]] = {}  # ids that are not closed, and the number of their segment
+        self._left: Final[dict[str, Sent]] = {}  # of them, what an earlier life sent
         self.last_client_ms = 0  # newest time of any line: client ids must not go back behind it
         self.lately: deque[Sent] = deque()  # by an earlier life, in the minute before its last line
         self._number = 0
-        self._bytes = 0
-        self._fd = -1
-        self._dirty = False
+        self.segment: Final[Any] = ffi.new("journal_segment_t *", {"fd": -1, "sync_each": fsync == "each"})
+        self._dirty: Final = cell(self.segment, "dirty")
         self._lock: Final = threading.Lock()  # the descriptor, between this thread and the fsync thread
         self._ended: Final = threading.Event()
         try:
@@ -129,6 +132,18 @@ class IntentJournal:
         self._write(sent)
         self._remember(sent)
 
+    def make_room(self) -> None:
+        """To be called before the last hop writes a burst of lines: the last ones may exceed the bound."""
+        if self.segment.bytes >= self._segment_bytes_max:
+            try:
+                self._begin_segment()
+            except OSError as error:  # a full disk: this segment grows, or refuses the lines
+                _log.error("journal_segment_not_begun", reason=error.strerror)
+
+    def recorded(self, intent_id: str) -> None:
+        """The last hop has written the line of this new order."""
+        self._note_open(intent_id)
+
     def close_intent(self, intent_id: str, *, order: str, at_ms: int) -> None:
         """Notes what became of an id. A journal that cannot be written keeps it open: it is asked for again
         at the next start, which does no harm."""
@@ -140,8 +155,12 @@ class IntentJournal:
             _log.error("journal_not_written", reason=str(error))
 
     def unresolved(self) -> list[Sent]:
-        """What was sent and not closed, oldest first."""
-        return [sent for sent, _ in self._open.values()]
+        """What an earlier life sent and nobody has closed, oldest first."""
+        return [self._left[intent_id] for intent_id in self._open if intent_id in self._left]
+
+    def open_ids(self) -> list[str]:
+        """Ids of whatever was sent and not closed, oldest first."""
+        return list(self._open)
 
     def close(self) -> None:
         """Ends the fsync thread; the last lines are on disk unless ``off``."""
@@ -149,39 +168,34 @@ class IntentJournal:
         if self._thread is not None:
             self._thread.join()
         with self._lock:
-            if self._fd >= 0:
+            if self.segment.fd >= 0:
                 if self._fsync != "off":
-                    os.fdatasync(self._fd)
-                os.close(self._fd)
-                self._fd = -1
+                    os.fdatasync(self.segment.fd)
+                os.close(self.segment.fd)
+                self.segment.fd = -1
 
     def _write(self, line: Sent | Closed) -> None:
         data = _ENCODER.encode(line) + b"\n"
         try:
-            if self._bytes + len(data) > self._segment_bytes_max:
+            if self.segment.bytes + len(data) > self._segment_bytes_max:
                 self._begin_segment()
-            written = os.write(self._fd, data)
-            if written != len(data):  # a full disk takes the first part: it must not look like a line
-                os.ftruncate(self._fd, self._bytes)
-                raise JournalError(f"{self._path(self._number)}: took {written} of {len(data)} bytes")
-            self._bytes += written
-            if self._fsync == "each":
-                os.fdatasync(self._fd)
-            self._dirty = True
         except OSError as error:
             raise JournalError(f"{self._path(self._number)}: {error.strerror}") from None
+        code = lib.journal_append(self.segment, data, len(data))
+        if code:
+            raise JournalError(f"{self._path(self._number)}: {os.strerror(code)}")
 
     def _begin_segment(self) -> None:
         number = self._number + 1
         path = self._path(number)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with self._lock:
-            old, self._fd = self._fd, fd
+            old, self.segment.fd = self.segment.fd, fd
         if old >= 0:
             if self._fsync != "off":
                 os.fdatasync(old)
             os.close(old)
-        self._number, self._bytes = number, 0
+        self._number, self.segment.bytes = number, 0
         self._segments[number] = _Segment(path)
         self._drop_reconciled()
 
@@ -197,11 +211,11 @@ class IntentJournal:
 
     def _sync_loop(self, interval_s: float) -> None:
         while not self._ended.wait(interval_s):
-            if not self._dirty:
+            if not lib.cell_load(self._dirty):
                 continue
-            self._dirty = False
+            lib.cell_store(self._dirty, 0)
             with self._lock:
-                fd = os.dup(self._fd)
+                fd = os.dup(self.segment.fd)
             try:
                 os.fdatasync(fd)
             except OSError as error:
@@ -213,17 +227,21 @@ class IntentJournal:
 
     def _remember(self, sent: Sent) -> None:
         """A line of the current segment says that this may have left."""
-        self.last_client_ms = max(self.last_client_ms, sent.at_ms)
-        if sent.op in _NAMED and sent.id not in self._open:  # a resend of the same id is the same intent
-            self._open[sent.id] = (sent, self._number)
+        if sent.op in _NAMED:
+            self._note_open(sent.id)
+
+    def _note_open(self, intent_id: str) -> None:
+        if intent_id not in self._open:  # a resend of the same id is the same intent
+            self._open[intent_id] = self._number
             self._segments[self._number].open_ids += 1
 
     def _forget(self, intent_id: str) -> bool:
         """The id is closed; False when it was not open."""
-        found = self._open.pop(intent_id, None)
-        if found is None:
+        number = self._open.pop(intent_id, None)
+        if number is None:
             return False
-        self._segments[found[1]].open_ids -= 1
+        self._left.pop(intent_id, None)
+        self._segments[number].open_ids -= 1
         return True
 
     # ---- reading ----
@@ -237,13 +255,15 @@ class IntentJournal:
             self._number = number
             self._segments[number] = _Segment(self._path(number))
             for line in read_segment(self._path(number)):
+                self.last_client_ms = max(self.last_client_ms, line.at_ms)
                 if isinstance(line, Sent):
                     self._remember(line)
+                    if line.id in self._open:
+                        self._left.setdefault(line.id, line)
                     self.lately.append(line)
                     while line.at_ms - self.lately[0].at_ms > _LATELY_MS:
                         self.lately.popleft()
                 else:
-                    self.last_client_ms = max(self.last_client_ms, line.at_ms)
                     self._forget(line.id)
 
 

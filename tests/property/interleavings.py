@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine._native import ffi, lib
-from engine.config import QuoteConfig, RiskConfig
+from engine.config import QuoteConfig
 from engine.events import Scenario, Side
 from engine.quoting.drift import Drift, compare
 from engine.quoting.inventory import AppliedTrades, Leg, Stock, apply_trade, leg_id
@@ -29,7 +29,7 @@ from engine.venues.platform_wire import AccountTrade
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_market import GatewayMarket
 from tests.reference.effects import TABLE, after_leg
-from tests.unit.test_gateway_market import MARKET_ID, new_arena
+from tests.unit.books_rig import MARKET_ID, new_arena, new_books
 
 STEPS = 120
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,7 +111,7 @@ class World:
         self.new_quoter()
 
     def _new_gateway(self) -> GatewayMarket:
-        return GatewayMarket(self.arena, 0, risk=RiskConfig(), full_mono_ns=0)
+        return GatewayMarket(new_books(self.arena), self.arena, 0)
 
     # -- steps
 

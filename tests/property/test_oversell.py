@@ -14,21 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine._native import lib
+from engine._native import ffi, lib
 from engine.config import RiskConfig
 from engine.events import Direction, Outcome, Scenario
 from engine.quoting.inventory import Leg
-from engine.risk.pretrade import Candidate, Limits, first_refusal
 from engine.workers.gateway_live import LiveOrder
 from tests.integration.gateway_rig import PATIENT
-from tests.unit.test_gateway_market import new_arena, new_market, standing
+from tests.unit.books_rig import new_arena, new_market, opened, replacing, sent, standing
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
 HELD = {YES: 200, NO: 120}
 KINDS = ((YES, SELL, 60), (NO, SELL, 60), (YES, BUY, 40), (NO, BUY, 40))  # no two of them cross
 SCENARIOS = {YES: Scenario.TRANSFER_YES, NO: Scenario.TRANSFER_NO}
-LIMITS = Limits.of(structs.replace(RiskConfig(**PATIENT), side_orders_max=64, market_orders_max=64))
+RISK = structs.replace(RiskConfig(**PATIENT), side_orders_max=64, market_orders_max=64)
 
 
 class World:
@@ -36,7 +35,7 @@ class World:
 
     def __init__(self) -> None:
         self.arena = new_arena()
-        self.gateway = new_market(self.arena)
+        self.gateway = new_market(self.arena, risk=RISK)
         self.gateway.account.set_position(yes_volume=HELD[YES], yes_cost=0, no_volume=HELD[NO], no_cost=0)
         self.gateway.account.set_cash(10_000_000, cursor="", funded=True)
         self.held = dict(HELD)
@@ -73,25 +72,25 @@ class World:
     def _checked(self, pick: int, quantity: int, replaces: LiveOrder | None) -> LiveOrder | None:
         """A new order that the last hop let out, its answer outstanding; every fourth is UNKNOWN."""
         outcome, direction, price = KINDS[pick % len(KINDS)]
-        candidate = Candidate(
-            outcome=outcome,
-            direction=direction,
-            price_cents=price,
-            quantity=quantity,
-            decided_mono_ns=0,
-            fair_cents=50,
+        terms = (outcome, direction, price, quantity)
+        if len(self.gateway.orders) == lib.LIVE_ORDER_SLOTS:
+            return None
+        order = (
+            opened(self.gateway, *terms, basis_fair_cents=50)
+            if replaces is None
+            else replacing(self.gateway, replaces, *terms, basis_fair_cents=50)
         )
-        order = self.gateway.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
-        if order is None:
-            return None
-        order.replaces = replaces
-        counts = structs.replace(standing(self.gateway, order), market_tokens=1, account_cents=10_000_000)
-        if first_refusal(candidate, counts, LIMITS) is not None:
+        counts = standing(self.gateway, order)
+        counts.market_tokens, counts.tokens, counts.reserved_tokens = 1, 1, 0
+        counts.stale, counts.account_cents = 0, 10_000_000
+        own = self.gateway.books.orders[order.slot]
+        limits = ffi.addressof(self.gateway.books.account.limits)
+        if lib.pretrade_refusal(ffi.addressof(own, "candidate"), counts, limits):
             self.gateway.orders.close(order)
+            if replaces is not None:
+                self.gateway.orders.set_state(replaces, lib.LIVE_ACTIVE, busy=False)
             return None
-        order.sent = True
-        if replaces is not None:
-            self.gateway.orders.set_state(replaces, lib.LIVE_CANCELLING, busy=True)
+        sent(self.gateway, order)
         self.gateway.orders.set_state(order, lib.LIVE_PENDING if pick % 4 else lib.LIVE_UNKNOWN, busy=True)
         self.unanswered.append(order)
         return order

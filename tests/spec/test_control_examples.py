@@ -10,26 +10,23 @@ from collections.abc import Sequence
 
 import pytest
 
-from engine._native import lib
-from engine.config import QuoteConfig, RiskConfig
+from engine._native import ffi, lib
+from engine.config import QuoteConfig
 from engine.events import DefenseLevel, LocalReject
 from engine.quoting.funding import FundingRules
-from engine.risk.pretrade import Candidate, Limits, first_refusal
-from engine.risk.staleness import Stale
 from engine.workers.gateway_market import GatewayMarket
-from engine.workers.gateway_standing import Account, standing_of
 from tests.reference import quote as reference
 from tests.reference.kernel import CENTS
-from tests.reference.ladder import Level
+from tests.reference.ladder import DesiredOrder, Level
 from tests.reference.ladder_kernel import fund
 from tests.reference.orderbook import ReferenceBook, grid_prices
 from tests.reference.quote import SIDE_ASK, Fair, Inputs
 from tests.spec.test_prices import params
-from tests.unit.test_gateway_market import new_market
+from tests.unit.books_rig import new_market, opened, sent, standing
 
 pytestmark = pytest.mark.spec_examples
 
-RISK, QUOTE = RiskConfig(), QuoteConfig()
+QUOTE = QuoteConfig()
 Ladder = Sequence[tuple[int, int]]
 BOTH = 3
 
@@ -43,7 +40,7 @@ def stocked(yes: int, no: int, cash_cents: int = 250_000) -> GatewayMarket:
 
 def refusals(
     market: GatewayMarket, bids: Ladder, asks: Ladder, *, fair: int = 50, level: DefenseLevel
-) -> list[tuple[Candidate, LocalReject]]:
+) -> list[tuple[DesiredOrder, LocalReject]]:
     """What the controls refuse of a whole ladder; an order that passes is live for the next."""
     now = int(lib.mono_now_ns())
     orders = fund(
@@ -62,35 +59,23 @@ def refusals(
     assert len(orders) >= len(bids) + len(asks)
     found = []
     for desired in orders:
-        candidate = Candidate(
-            outcome=desired.outcome,
-            direction=desired.direction,
-            price_cents=desired.price_cents,
-            quantity=desired.quantity,
+        order = opened(
+            market,
+            desired.outcome,
+            desired.direction,
+            desired.price_cents,
+            desired.quantity,
             decided_mono_ns=now,
-            fair_cents=fair,
-            level=int(level),
+            basis_fair_cents=fair,
+            basis_defense=level,
         )
-        order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
-        assert order is not None
-        account = Account(
-            admitting=True,
-            stale=Stale(0),
-            clock_offset_ms=0,
-            collar_cents=QUOTE.max_spread_cents + RISK.collar_ladder_cents,
-            orders=len(market.orders) - 1,
-            other_frozen_cents=0,
-            other_loss_cents=0,
-            loss_limit_cents=QUOTE.budget_limit_cents,
-            account_cents=market.account.stock.cash_cents,
-            tokens=100,
-            reserved_tokens=20,
-        )
-        standing = standing_of(market, order, market.top(), account, now)
-        reason = first_refusal(candidate, standing, Limits.of(RISK))
-        if reason is not None:
-            found.append((candidate, reason))
-        order.sent = True
+        counts = standing(market, order, now)
+        counts.stale = 0
+        candidate = ffi.addressof(market.books.orders[order.slot], "candidate")
+        code = lib.pretrade_refusal(candidate, counts, ffi.addressof(market.books.account.limits))
+        if code:
+            found.append((desired, LocalReject(code)))
+        sent(market, order)
         market.orders.acknowledge(order, f"venue-{order.number}")
         market.order_tokens.take(now)
     return found

@@ -117,14 +117,14 @@ def test_without_a_server_nothing_is_sent() -> None:
 
 
 def test_a_connection_that_ends_at_once_carries_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = http_pool._Connection.connection_made
+    made = http_pool.Connection.connection_made
 
-    def ends_at_once(self: http_pool._Connection, transport: asyncio.BaseTransport) -> None:
+    def ends_at_once(self: http_pool.Connection, transport: asyncio.BaseTransport) -> None:
         made(self, transport)
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
 
-    monkeypatch.setattr(http_pool._Connection, "connection_made", ends_at_once)
+    monkeypatch.setattr(http_pool.Connection, "connection_made", ends_at_once)
 
     async def use(pool: HttpPool) -> None:
         for _ in range(5):  # more than there are places: each is given back

@@ -25,7 +25,7 @@ def taken(fields: dict[str, int]) -> list[Intent]:
     record = ffi.new("order_record_t *", {**SENSE, **fields})
     check(lib.message_publish(ring, lib.MESSAGE_RING_SLOTS, 1, record), "order ring")
     reader = IntentReader(arena, 0)
-    return list(reader.take(reader.peek()))
+    return list(reader.cancels(reader.peek()))
 
 
 def test_a_record_becomes_an_intent() -> None:

@@ -11,109 +11,69 @@ from hypothesis import strategies as st
 
 from engine._native import ffi, lib
 from engine.arena import Arena, unpadded
-from engine.config import MarketConfig, RiskConfig, market_json
+from engine.config import MarketConfig, market_json
 from engine.events import Direction, MarketStatus, Outcome, Scenario, Side
 from engine.quoting.inventory import Leg, Stock
-from engine.risk.exposure import order_loss_cents
-from engine.risk.pretrade import Candidate, Standing
-from engine.risk.staleness import Stale
 from engine.venues.platform_wire import AccountTrade
-from engine.workers.client_ids import client_order_id
+from engine.workers.client_ids import short_market_id
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_funds import supply_key
 from engine.workers.gateway_live import LiveOrder
-from engine.workers.gateway_market import GatewayMarket, MarketRules, market_status
-from engine.workers.gateway_standing import Account, foreign_touch, standing_of
-
-YES, NO = Outcome.YES, Outcome.NO
-BUY, SELL = Direction.BUY, Direction.SELL
-MARKET_ID = "MKT-BTC-100K-2026"
-RULES = MarketRules(
-    min_price_cents=1,
-    max_price_cents=99,
-    maker_fee_bps=10,
-    taker_fee_bps=20,
-    order_quantity_max=10_000,
-    order_amount_max_cents=1_000_000,
-    created_ms=0,
-    trading_start_ms=0,
-    trading_end_ms=0,
-    resolution_ms=0,
+from engine.workers.gateway_market import GatewayMarket, market_status
+from tests.unit.books_rig import (
+    BUY,
+    MARKET_ID,
+    NO,
+    SELL,
+    YES,
+    live,
+    new_arena,
+    new_books,
+    new_market,
+    opened,
+    record,
+    replacing,
+    sent,
+    standing,
 )
-
-
-def new_arena() -> Arena:
-    arena = Arena.create(market_slots=1, worker_slots=1)
-    arena.place_market(0, market_id=MARKET_ID, worker=0, tick_count=101)
-    arena.write_config(0, 1, market_json(MarketConfig(id=MARKET_ID)))
-    return arena
-
-
-def new_market(arena: Arena | None = None) -> GatewayMarket:
-    market = GatewayMarket(arena or new_arena(), 0, risk=RiskConfig(), full_mono_ns=0)
-    market.rules = RULES
-    market.account.set_position(yes_volume=1_000, yes_cost=50_000, no_volume=1_000, no_cost=50_000)
-    market.account.set_cash(100_000, cursor="", funded=True)
-    market.set_status(MarketStatus.ACTIVE, 0)
-    market.admit()
-    return market
-
-
-def opened(
-    market: GatewayMarket, outcome: Outcome, direction: Direction, price: int, quantity: int
-) -> LiveOrder:
-    candidate = Candidate(
-        outcome=outcome, direction=direction, price_cents=price, quantity=quantity, decided_mono_ns=0
-    )
-    order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=1_000)
-    assert order is not None
-    return order
-
-
-def live(market: GatewayMarket, *terms: Any) -> LiveOrder:
-    order = opened(market, *terms)
-    order.sent = True
-    market.orders.acknowledge(order, f"venue-{order.number}")
-    return order
-
-
-def replacing(market: GatewayMarket, old: LiveOrder, *terms: Any) -> LiveOrder:
-    order = opened(market, *terms)
-    order.replaces = old
-    market.orders.set_state(old, lib.LIVE_CANCELLING, busy=True)
-    return order
-
-
-def standing(market: GatewayMarket, order: LiveOrder) -> Standing:
-    account = Account(
-        admitting=True,
-        stale=Stale(0),
-        clock_offset_ms=0,
-        collar_cents=45,
-        orders=0,
-        other_frozen_cents=0,
-        other_loss_cents=0,
-        loss_limit_cents=500_000,
-        account_cents=100_000,
-        tokens=1,
-        reserved_tokens=0,
-    )
-    return standing_of(market, order, market.top(), account, 0)
-
 
 # -- ids
 
 
 @pytest.mark.spec_examples
 def test_ex33_client_order_id() -> None:
-    plain = client_order_id(MARKET_ID, YES, SELL, unix_ms=1_740_652_800_000, sequence=1)
+    plain = client_order_id(MARKET_ID)
     assert plain == "amm_MKT-BTC-100K-2026_YES_SELL_1740652800000_001"
     assert len(plain) == 48
-    hashed = client_order_id("M" * 36, YES, SELL, unix_ms=1_740_652_800_000, sequence=1)
+    hashed = client_order_id("M" * 36)
     assert len(hashed) <= 64
     assert hashed.startswith("amm_m")
     assert hashed.endswith("_YES_SELL_1740652800000_001")
-    assert hashed != client_order_id("M" * 37, YES, SELL, unix_ms=1_740_652_800_000, sequence=1)
+    assert hashed != client_order_id("M" * 37)
+
+
+def client_order_id(market_id: str) -> str:
+    """Of a market's first order, a sale of YES."""
+    arena = Arena.create(market_slots=1, worker_slots=1)
+    arena.place_market(0, market_id=market_id, worker=0, tick_count=101)
+    arena.write_config(0, 1, market_json(MarketConfig(id=market_id)))
+    market = GatewayMarket(new_books(arena), arena, 0)
+    slot = lib.books_open(market.books, record(YES, SELL, 60, 1), 1_740_652_800_000)
+    return market.orders.opened(slot).client_order_id
+
+
+@pytest.mark.parametrize("length", range(1, 65))
+@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("direction", Direction)
+def test_a_client_order_id_names_the_market_where_it_fits(
+    length: int, outcome: Outcome, direction: Direction
+) -> None:
+    market = new_market()
+    market.books.market_id = b"M" * length
+    found = opened(market, outcome, direction, 50, 1).client_order_id
+    whole = f"amm_{'M' * length}_{outcome.name}_{direction.name}_1000_001"
+    short = f"amm_{short_market_id(MARKET_ID)}_{outcome.name}_{direction.name}_1000_001"
+    assert found == (whole if len(whole) <= 64 else short)
 
 
 @pytest.mark.parametrize("length", [1, 17, 36, 64])
@@ -136,9 +96,7 @@ def test_client_order_ids_never_repeat_nor_go_back_whatever_the_clock_does(steps
         if index % 7 == 6:
             market.orders.left_over()
             market = new_market(arena)
-        candidate = Candidate(outcome=YES, direction=SELL, price_cents=50, quantity=1, decided_mono_ns=0)
-        order = market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=now_ms)
-        assert order is not None
+        order = market.orders.opened(lib.books_open(market.books, record(YES, SELL, 50, 1), now_ms))
         ms, sequence = order.client_order_id.split("_")[-2:]
         assert len(sequence) == 3
         seen.append((int(ms), int(sequence)))
@@ -182,8 +140,7 @@ def test_an_order_is_in_its_row_before_anything_is_sent() -> None:
 def test_rows_run_out_and_slots_come_back_as_late_as_possible() -> None:
     market = new_market()
     orders = [opened(market, YES, SELL, 60, 1) for _ in range(lib.LIVE_ORDER_SLOTS)]
-    candidate = Candidate(outcome=YES, direction=SELL, price_cents=60, quantity=1, decided_mono_ns=0)
-    assert market.orders.open(candidate, worker_epoch=0, intent=1, now_ms=0) is None
+    assert lib.books_open(market.books, record(YES, SELL, 60, 1), 0) == lib.BOOKS_NO_SLOT
     for order in (orders[5], orders[3]):
         market.orders.close(order)
     assert opened(market, YES, SELL, 60, 1).slot == orders[5].slot
@@ -195,7 +152,7 @@ def test_a_successor_finds_cash_and_cursor_and_frees_the_rows() -> None:
     market = new_market(arena)
     order = live(market, YES, SELL, 60, 10)
     leg(market, "T1", order.venue_order_id, quantity=4)
-    successor = GatewayMarket(arena, 0, risk=RiskConfig(), full_mono_ns=0)
+    successor = GatewayMarket(new_books(arena), arena, 0)
     account = successor.account
     assert (account.stock.cash_cents, account.cursor, account.funded) == (100_236, "T1", True)
     assert successor.orders.left_over() == [order.client_order_id]
@@ -247,7 +204,7 @@ def test_more_sold_than_was_known_keeps_the_money_and_sells_nothing_more() -> No
     leg(market, "T1", "", quantity=1_001)
     assert market.account.stock.cash_cents == 100_000 + 60 * 1_001 - 4
     assert not market.account.position_known
-    assert standing(market, opened(market, YES, SELL, 60, 1)).volume(YES) == 0
+    assert standing(market, opened(market, YES, SELL, 60, 1)).stock.yes_volume == 0
     leg(market, "T2", "", quantity=1, side=Side.BID)
     assert market.account.stock.cash_cents == 100_000 + 60 * 1_000 - 8
     market.account.set_position(yes_volume=5, yes_cost=1, no_volume=6, no_cost=2)
@@ -322,7 +279,7 @@ def test_who_was_first_counts_for_who_comes_after() -> None:
     second = opened(market, YES, SELL, 61, 600)
     assert standing(market, first).sell_committed == 0
     assert standing(market, second).sell_committed == 600
-    second.sent = True
+    sent(market, second)
     assert standing(market, first).sell_committed == 600
 
 
@@ -332,7 +289,7 @@ def test_a_replace_counts_once_and_never_against_itself() -> None:
     new = replacing(market, old, YES, SELL, 61, 700)
     assert standing(market, new).sell_committed == 0
     assert standing(market, new).own_ask_cents == 100
-    new.sent = True
+    sent(market, new)
     probe = opened(market, YES, SELL, 65, 1)
     other = standing(market, probe)
     assert other.sell_committed == 700, "old and new hold the same shares in turn"
@@ -348,7 +305,7 @@ def test_a_replace_by_the_other_outcome_holds_both() -> None:
     market = new_market()
     old = live(market, YES, SELL, 60, 600)
     new = replacing(market, old, NO, BUY, 40, 100)
-    new.sent = True
+    sent(market, new)
     found = standing(market, opened(market, YES, SELL, 65, 1))
     assert (found.sell_committed, found.buy_committed_cents) == (600, 4_008)
 
@@ -357,7 +314,7 @@ def test_what_is_live_counts_as_filled_and_an_unanswered_twin_as_a_duplicate() -
     market = new_market()
     live(market, YES, BUY, 45, 7)
     unanswered = opened(market, NO, SELL, 60, 9)  # a bid at 40
-    unanswered.sent = True
+    sent(market, unanswered)
     twin = opened(market, NO, SELL, 60, 9)
     found = standing(market, twin)
     assert found.alike_unacked == 1
@@ -367,16 +324,17 @@ def test_what_is_live_counts_as_filled_and_an_unanswered_twin_as_a_duplicate() -
     assert standing(market, twin).alike_unacked == 0
 
 
-def test_the_commitment_follows_orders_and_stock() -> None:
+def test_the_sums_follow_orders_and_stock() -> None:
     market = new_market()
-    assert market.commitment().worst_loss_cents == 0
+    sums = market.books.sums
+    assert sums.worst_loss_cents == 0
     order = live(market, YES, BUY, 45, 100)
     live(market, YES, SELL, 60, 10)
-    assert market.commitment().frozen_cents == 4_509
-    assert market.commitment().worst_loss_cents == order_loss_cents(Side.BID, 45, 100)
+    assert sums.frozen_cents == 4_509
+    assert sums.worst_loss_cents == 45 * 100
     leg(market, "T1", order.venue_order_id, side=Side.BID, price=45, quantity=60)
-    assert market.commitment().frozen_cents == 40 * 45 + 4
-    assert market.commitment().worst_loss_cents == 60 * 45 + 40 * 45, "what was filled costs what it cost"
+    assert sums.frozen_cents == 40 * 45 + 4
+    assert sums.worst_loss_cents == 60 * 45 + 40 * 45, "what was filled costs what it cost"
 
 
 @pytest.mark.parametrize(
@@ -399,7 +357,8 @@ def test_own_orders_are_taken_off_the_touch(own: int, shown: int, foreign: tuple
     if own:
         live(market, YES, BUY, 48, own)
         live(market, YES, SELL, 52, own)
-    assert foreign_touch(market, market.top()) == foreign
+    found = standing(market, opened(market, YES, SELL, 60, 1))
+    assert (found.foreign_bid_cents, found.foreign_ask_cents) == foreign
 
 
 @pytest.mark.parametrize(

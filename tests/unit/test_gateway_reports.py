@@ -10,11 +10,12 @@ import pytest
 
 from engine._native import ffi, lib
 from engine.arena import Arena, ArenaError
-from engine.config import Config, MarketConfig, RiskConfig, market_json
+from engine.config import Config, MarketConfig, market_json
 from engine.workers import gateway_reports
 from engine.workers.gateway_market import GatewayMarket
 from engine.workers.gateway_reports import WorkerReports
 from engine.workers.process import WorkerProcess
+from tests.unit.books_rig import new_books
 
 RING = lib.MESSAGE_RING_SLOTS
 
@@ -36,7 +37,7 @@ class Desk:
             bells={},
             parent_pid=os.getppid(),
         )
-        self.market = GatewayMarket(self.arena, 0, risk=RiskConfig(), full_mono_ns=0)
+        self.market = GatewayMarket(new_books(self.arena), self.arena, 0)
         self.reports = WorkerReports(self.proc, 0)
         self._ring = self.arena.execution_ring(0)
         self._batch = ffi.new("execution_record_t[]", RING)

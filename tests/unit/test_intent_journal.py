@@ -47,7 +47,7 @@ def place(number: int) -> Sent:
 
 
 def ids(journal: IntentJournal) -> list[str]:
-    return [sent.id for sent in journal.unresolved()]
+    return journal.open_ids()
 
 
 @pytest.mark.parametrize("fsync", ["each", "interval", "off"])
@@ -60,7 +60,7 @@ def test_a_new_life_knows_what_was_not_closed(tmp_path: Path, fsync: Fsync) -> N
     # no close(): the process was killed
     heir = new_journal(tmp_path)
     assert ids(heir) == ["id-1", "id-3"]
-    assert heir.unresolved()[0] == place(1)
+    assert heir.unresolved() == [place(1), place(3)]
     assert heir.last_client_ms == 5
     heir.close_intent("id-1", order="", at_ms=6)
     heir.close()
@@ -181,6 +181,7 @@ def test_unresolved_is_what_was_sent_and_not_closed(
             expected.pop(f"id-{number}", None)
         else:
             journal = new_journal(run_dir, kept=kept, size=size)
+            assert [left.id for left in journal.unresolved()] == list(expected)
         assert ids(journal) == list(expected)
         assert orders_under_way(run_dir) == set(expected)
     assert journal.last_client_ms <= sent

@@ -8,18 +8,17 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
+from engine._native import ffi, lib
+from engine.arena import cell
 from engine.config import QuoteConfig, RiskConfig
-from engine.events import LocalReject, Side
-from engine.quoting.inventory import Stock
+from engine.events import LocalReject, Side, Stale
 from engine.risk.breakers import Breakers, Control
-from engine.risk.exposure import increases, order_loss_cents, stock_loss_cents
 from engine.risk.losses import limit_cents, too_much
 from engine.risk.rate import BurstBucket
-from engine.risk.staleness import Signs, Stale, stale
 from engine.risk.windows import Window
 from engine.venues.venue_clock import VenueClock
+from tests.unit.books_rig import new_arena, new_market
 
 RISK = RiskConfig()
 MS = 1_000_000
@@ -116,28 +115,6 @@ def test_the_sixth_unknown_in_thirty_seconds_pauses() -> None:
 # -- C8, C10, C13
 
 
-@pytest.mark.parametrize(
-    ("side", "price", "loss"), [(Side.BID, 30, 300), (Side.ASK, 30, 700), (Side.BID, 99, 990)]
-)
-def test_worst_loss_of_an_order(side: Side, price: int, loss: int) -> None:
-    assert order_loss_cents(side, price, 10) == loss
-
-
-def test_worst_loss_of_shares() -> None:
-    pairs = Stock(yes_volume=100, no_volume=100, yes_cost_sum_cents=5_000, no_cost_sum_cents=5_000)
-    assert stock_loss_cents(pairs) == 0
-    heavy = structs.replace(pairs, yes_volume=150, yes_cost_sum_cents=7_000)
-    assert stock_loss_cents(heavy) == 2_000
-    assert stock_loss_cents(structs.replace(pairs, yes_cost_sum_cents=0)) == 0, "no loss is no gain"
-
-
-@given(yes=st.integers(0, 50), no=st.integers(0, 50), shares=st.integers(1, 120))
-def test_what_increases_leads_further_from_balance(yes: int, no: int, shares: int) -> None:
-    stock = Stock(yes_volume=yes, no_volume=no)
-    assert increases(stock, Side.BID, shares) == (abs(yes + shares - no) > abs(yes - no))
-    assert increases(stock, Side.ASK, shares) == (abs(yes - shares - no) > abs(yes - no))
-
-
 def test_a_market_may_send_forty_at_once_and_twenty_a_second() -> None:
     bucket = BurstBucket(per_s=20, burst=40, now_mono_ns=NOW)
     for _ in range(40):
@@ -158,9 +135,13 @@ def test_the_engines_loss_limit_is_its_own_or_the_sum() -> None:
 
 # -- C14
 
-FRESH = Signs(
-    book_valid=True, feed_mono_ns=NOW, snapshot_mono_ns=NOW, worker_mono_ns=NOW, reconciled_mono_ns=NOW
-)
+FRESH = {
+    "book_valid": 1,
+    "feed_mono_ns": NOW,
+    "snapshot_mono_ns": NOW,
+    "worker_mono_ns": NOW,
+    "reconciled_mono_ns": NOW,
+}
 
 
 @pytest.mark.parametrize(
@@ -187,10 +168,17 @@ FRESH = Signs(
     ],
 )
 def test_what_is_too_old(changes: dict[str, int], expected: Stale) -> None:
-    found = stale(
-        structs.replace(FRESH, **changes), NOW, risk=RISK, quote=QuoteConfig(), reconcile_interval_ms=300_000
+    arena = new_arena()
+    market, signs = new_market(arena, risk=RISK), FRESH | changes
+    lib.top_write(
+        cell(arena.market(0), "top"), ffi.new("top_t *", {"valid": signs["book_valid"], "bid_ticks": -1})
     )
-    assert found == expected
+    ingest, quoter = arena.process(lib.PROCESS_INGEST), arena.process(lib.PROCESS_QUOTER_FIRST)
+    lib.cell_store(cell(ingest, "heartbeat_mono_ns"), signs["feed_mono_ns"])
+    lib.cell_store(cell(quoter, "heartbeat_mono_ns"), signs["worker_mono_ns"])
+    lib.cell_store(cell(arena.market(0).feed, "snapshot_mono_ns"), signs["snapshot_mono_ns"])
+    market.reconciled(signs["reconciled_mono_ns"])
+    assert market.stale(NOW) == expected
 
 
 # -- C17

@@ -1,20 +1,32 @@
-"""The last-hop checks, one table: what stands, what wants to go out, who objects."""
+"""The last-hop checks, one table: what stands, what wants to go out, who objects.
+
+``native/pretrade.c`` decides; the model in ``tests/reference/pretrade.py`` has to agree with it everywhere.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from engine._native import lib
+from engine._native import ffi, lib
 from engine.config import RiskConfig
-from engine.events import DefenseLevel, Direction, Gate, LocalReject, MarketStatus, Outcome, Side
-from engine.quoting.inventory import Stock
-from engine.risk.pretrade import CHECKS, INTENT_AGE_NS_MAX, Candidate, Limits, Standing, first_refusal
-from engine.risk.staleness import Stale
+from engine.events import DefenseLevel, Direction, Gate, LocalReject, MarketStatus, Outcome, Side, Stale
+from engine.quoting.inventory import Stock, buy_freeze_cents
+from tests.reference.pretrade import (
+    CHECKS,
+    INTENT_AGE_NS_MAX,
+    Candidate,
+    Limits,
+    Standing,
+    first_refusal,
+    increases,
+    order_loss_cents,
+    stock_loss_cents,
+)
 
 NOW_NS = 10_000_000_000
 YES, NO = Outcome.YES, Outcome.NO
@@ -89,6 +101,21 @@ def order(
         level=level,
         gates=gates,
     )
+
+
+def refusal(candidate: Candidate, standing: Standing, limits: Limits = LIMITS) -> LocalReject | None:
+    """What the kernel says."""
+    wants = structs.asdict(candidate) | {
+        "side": candidate.side,
+        "book_price_cents": candidate.book_price_cents,
+    }
+    stands = structs.asdict(standing) | {"stock": structs.asdict(standing.stock)}
+    code = lib.pretrade_refusal(
+        ffi.new("candidate_t *", wants),
+        ffi.new("standing_t *", stands),
+        ffi.new("pretrade_limits_t *", structs.asdict(limits)),
+    )
+    return LocalReject(code) if code else None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +247,9 @@ def order(
     ],
 )
 def test_who_objects(candidate: Candidate, changes: dict[str, Any], expected: LocalReject | None) -> None:
-    assert first_refusal(candidate, structs.replace(CLEAR, **changes), LIMITS) == expected
+    standing = structs.replace(CLEAR, **changes)
+    assert refusal(candidate, standing) == expected
+    assert first_refusal(candidate, standing, LIMITS) == expected
 
 
 def test_every_check_can_object() -> None:
@@ -271,4 +300,111 @@ def test_what_goes_out_never_crosses_an_own_order(
     assert (candidate.side, candidate.book_price_cents) == (side, price)
     standing = structs.replace(CLEAR, own_bid_cents=own_bid, own_ask_cents=own_ask)
     crosses = price >= own_ask if side == Side.BID else price <= own_bid
-    assert (first_refusal(candidate, standing, LIMITS) == LocalReject.SELF_CROSS) == crosses
+    assert (refusal(candidate, standing) == LocalReject.SELF_CROSS) == crosses
+
+
+def near(*limits: int) -> st.SearchStrategy[int]:
+    """Values at, just below and just above limits, and others."""
+    edges = [limit + step for limit in limits for step in (-1, 0, 1)]
+    return st.one_of(st.sampled_from(edges), st.integers(0, 2 * max(limits)))
+
+
+def mostly(value: Any, others: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """So that later checks get their turn."""
+    return st.one_of(*[st.just(value)] * 12, others)
+
+
+CANDIDATES = st.builds(
+    order,
+    outcome=st.sampled_from(Outcome),
+    direction=st.sampled_from(Direction),
+    price=mostly(50, st.integers(-3, 103)),
+    quantity=mostly(10, near(100, 500)),
+    age_ns=mostly(1_000, near(INTENT_AGE_NS_MAX)),
+    fair=mostly(50, st.integers(0, 101)),
+    level=st.sampled_from([0, 0, 0, *map(int, DefenseLevel)]),
+    gates=mostly(0, st.integers(0, 2047)),
+)
+STANDINGS = st.builds(
+    Standing,
+    now_mono_ns=st.just(NOW_NS),
+    kill_word=mostly(0, st.integers(0, 127)),
+    epoch_current=mostly(True, st.booleans()),
+    admitting=mostly(True, st.booleans()),
+    status=mostly(MarketStatus.ACTIVE, st.sampled_from(MarketStatus)),
+    min_price_cents=mostly(1, st.integers(0, 60)),
+    max_price_cents=mostly(99, st.integers(40, 200)),
+    order_quantity_max=mostly(10_000, near(100)),
+    order_amount_max_cents=mostly(1_000_000, near(500)),
+    taker_fee_bps=st.integers(0, 1_000),
+    stale=mostly(Stale(0), st.sampled_from(Stale)),
+    clock_offset_ms=mostly(0, near(1_000)),
+    collar_cents=mostly(45, st.integers(0, 60)),
+    position_limit=mostly(5_000, near(1_000, 1_010)),
+    loss_limit_cents=mostly(500_000, near(500, 1_500)),
+    engine_loss_limit_cents=mostly(500_000, near(500, 2_500)),
+    own_bid_cents=mostly(0, st.integers(0, 99)),
+    own_ask_cents=mostly(100, st.integers(1, 100)),
+    foreign_bid_cents=mostly(0, st.integers(0, 99)),
+    foreign_ask_cents=mostly(100, st.integers(1, 100)),
+    side_orders=mostly(0, near(20)),
+    market_orders=mostly(0, near(40)),
+    engine_orders=mostly(0, near(1_000)),
+    alike_unacked=mostly(0, st.integers(0, 3)),
+    stock=st.builds(
+        Stock,
+        yes_volume=near(10, 1_000),
+        no_volume=near(10, 1_000),
+        yes_cost_sum_cents=near(500),
+        no_cost_sum_cents=near(500),
+        cash_cents=mostly(100_000, near(500, 1_000)),
+    ),
+    side_shares=near(10, 1_000),
+    worst_loss_cents=near(500, 1_000),
+    other_loss_cents=near(500, 1_000),
+    sell_committed=near(10, 1_000),
+    buy_committed=near(10, 1_000),
+    buy_committed_cents=near(500),
+    other_frozen_cents=near(500),
+    account_cents=mostly(1_000_000, near(500, 1_000)),
+    market_tokens=mostly(1, st.integers(0, 2)),
+    tokens=mostly(21, near(20)),
+    reserved_tokens=mostly(20, st.integers(0, 30)),
+)
+
+
+@settings(max_examples=3_000)
+@given(candidate=CANDIDATES, standing=STANDINGS)
+def test_kernel_and_model_object_to_the_same_for_the_same_reason(
+    candidate: Candidate, standing: Standing
+) -> None:
+    assert refusal(candidate, standing) == first_refusal(candidate, standing, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "loss"), [(Side.BID, 30, 300), (Side.ASK, 30, 700), (Side.BID, 99, 990)]
+)
+def test_worst_loss_of_an_order(side: Side, price: int, loss: int) -> None:
+    assert lib.order_loss_cents(side, price, 10) == order_loss_cents(side, price, 10) == loss
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "yes_cost", "loss"), [(100, 100, 5_000, 0), (150, 100, 7_000, 2_000), (150, 100, 0, 0)]
+)
+def test_worst_loss_of_shares_is_no_gain(yes: int, no: int, yes_cost: int, loss: int) -> None:
+    stock = Stock(yes_volume=yes, no_volume=no, yes_cost_sum_cents=yes_cost, no_cost_sum_cents=5_000)
+    assert (
+        lib.stock_loss_cents(ffi.new("stock_t *", structs.asdict(stock))) == stock_loss_cents(stock) == loss
+    )
+
+
+@given(price=st.integers(1, 99), quantity=st.integers(0, (1 << 31) - 1), bps=st.integers(0, 10_000))
+def test_a_freeze_is_the_same_here_and_there(price: int, quantity: int, bps: int) -> None:
+    assert lib.own_freeze_cents(price, quantity, bps) == buy_freeze_cents(price, quantity, bps)
+
+
+@given(yes=st.integers(0, 50), no=st.integers(0, 50), shares=st.integers(1, 120))
+def test_what_increases_leads_further_from_balance(yes: int, no: int, shares: int) -> None:
+    stock = Stock(yes_volume=yes, no_volume=no)
+    assert increases(stock, Side.BID, shares) == (abs(yes + shares - no) > abs(yes - no))
+    assert increases(stock, Side.ASK, shares) == (abs(yes - shares - no) > abs(yes - no))

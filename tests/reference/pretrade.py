@@ -1,10 +1,4 @@
-"""The last checks before an order's bytes go to the socket: small, named, in order, integer, fail closed.
-
-``first_refusal`` asks each check in turn; the first that objects decides. Everything they look at is in two
-values: the order that wants to go out, and what the gateway itself counts at that instant (a worker's own
-figures are never trusted). There is no way around them. Reliability page §1; docs/controls.md lists every
-control with its code and its test.
-"""
+"""The last checks of ``native/pretrade.c`` in unbounded integers: what the kernel is held against."""
 
 from __future__ import annotations
 
@@ -14,12 +8,10 @@ from msgspec import Struct
 
 from engine._native import lib
 from engine.config import RiskConfig
-from engine.events import DefenseLevel, Direction, Gate, LocalReject, MarketStatus, Outcome, Side
+from engine.events import DefenseLevel, Direction, Gate, LocalReject, MarketStatus, Outcome, Side, Stale
 from engine.quoting.effects import PAIR_CENTS
 from engine.quoting.funding import book_price_cents, book_side
 from engine.quoting.inventory import Stock, buy_freeze_cents
-from engine.risk.exposure import increases, order_loss_cents
-from engine.risk.staleness import Stale
 
 INTENT_AGE_NS_MAX: Final = 1_000_000_000  # an older decision was made on a book that is gone
 
@@ -115,6 +107,25 @@ class Limits(Struct, frozen=True, kw_only=True, gc=False):
     @classmethod
     def of(cls, risk: RiskConfig) -> Limits:
         return cls(**{name: getattr(risk, name) for name in cls.__struct_fields__})
+
+
+def order_loss_cents(side: Side, book_price_cents: int, quantity: int) -> int:
+    """Most that one order can lose once it is filled."""
+    price_cents = book_price_cents if side is Side.BID else PAIR_CENTS - book_price_cents
+    return price_cents * quantity
+
+
+def stock_loss_cents(stock: Stock) -> int:
+    """What is lost of the shares' cost when the outcome held more of comes to nothing."""
+    cost_cents = stock.yes_cost_sum_cents + stock.no_cost_sum_cents
+    return max(0, cost_cents - PAIR_CENTS * min(stock.yes_volume, stock.no_volume))
+
+
+def increases(stock: Stock, side: Side, shares: int) -> bool:
+    """Whether ``shares`` more on a book side leave the market further from balance than it is."""
+    net = stock.yes_volume - stock.no_volume
+    after = net + shares if side is Side.BID else net - shares
+    return abs(after) > abs(net)
 
 
 def not_killed(_: Candidate, standing: Standing, __: Limits) -> LocalReject | None:
