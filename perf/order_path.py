@@ -5,10 +5,11 @@
     a gate's time is over ────┘
 
 The engine of a demo set-up runs for ``SECONDS`` against the real exchange and its traders; this process taps
-order and execution rings, read-only, from the first quote of the last market on. Exchange and traders stand
-for other machines: on this one they yield to the engine (``OTHERS_NICE``). Every intent says when its
-decision was made and, if it is the first answer to news, what the news was, when it came and whether
-something the venue owes stood in the way. Rows:
+order and execution rings, read-only, from the first quote of the last market on. The engine's
+order path runs in real time where this user may have that (:mod:`engine.realtime`), and the report says which
+it was; exchange and traders are ordinary processes on the same cores. Every intent says when its decision was
+made and, if it is the first answer to news, what the news was, when it came and whether something the venue
+owes stood in the way. Rows:
 
 * decision to socket write: every order and replace; a ladder that moves is a burst of about ten, one after
   the other, so half of them wait for five others;
@@ -29,7 +30,6 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from statistics import fmean
 from typing import Final
 
@@ -39,16 +39,17 @@ import uvloop
 from msgspec import Struct
 from rich.console import Console
 
+from engine import scheduling
 from engine.arena import Arena
 from engine.demo import Demo, DemoOptions, make_plan, perform
 from engine.events import ExecutionKind, News, OrderKind
-from engine.stage import PrivateDirectory, Stage
+from engine.snapshot import take
+from engine.stage import PrivateDirectory
 from engine.workers.ring_tap import RingTap
 from perf.windows import Report, Row, machine, row, show
 
 SECONDS: Final = 60.0
 MARKETS: Final = 3
-OTHERS_NICE: Final = 10
 FLOOR_ROUNDS: Final = 20_000
 BURST_ROUNDS: Final = 1_000
 BURST_PAUSE_S: Final = 0.002
@@ -195,24 +196,22 @@ def burst_ns() -> list[float]:
     return samples
 
 
-def others_yield(stage: Stage) -> None:
-    """Lowers the priority of exchange and traders, threads and children too."""
-    for child in (stage.exchange, *stage.participants):
-        if child is None:
-            continue
-        process = psutil.Process(child.process.pid)
-        for member in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess, ProcessLookupError):  # a backend or thread that has ended
-                for thread in member.threads():
-                    os.setpriority(os.PRIO_PROCESS, thread.id, OTHERS_NICE)
+class Watched(Struct, frozen=True, kw_only=True):
+    """What was read along, and under which policies the engine's processes ran."""
+
+    matchers: list[Matcher]
+    policies: dict[str, str]  # by process
+    stolen: float  # part of the cores' time that the machine's host gave to others
 
 
-async def _watch(seconds: float) -> list[Matcher]:
+async def _watch(seconds: float) -> Watched:
     matchers: list[Matcher] = []
+    policies: dict[str, str] = {}
+    stolen_before_s = psutil.cpu_times().steal
+    began = time.monotonic()
     directory = PrivateDirectory(None)
 
     async def play(demo: Demo) -> None:
-        others_yield(demo.stage)
         begin_ns = time.monotonic_ns()
         matchers.extend(
             Matcher(demo.stage.arena, worker, begin_ns=begin_ns) for worker in demo.sampler.workers
@@ -227,19 +226,24 @@ async def _watch(seconds: float) -> list[Matcher]:
         await demo.stage.until(
             lambda: time.monotonic() >= end, what="the end", timeout_s=float("inf"), watch=look
         )
+        processes = take(demo.stage.arena).processes
+        policies.update((process.name, scheduling.in_force(process.pid)) for process in processes)
 
     plan = make_plan(DemoOptions(markets=MARKETS))
     try:
         await perform(plan, directory, Console(quiet=True), play=play)
     finally:
         directory.release(remove=True)
-    return matchers
+    core_seconds = (time.monotonic() - began) * (psutil.cpu_count() or 1)
+    stolen = (psutil.cpu_times().steal - stolen_before_s) / core_seconds
+    return Watched(matchers=matchers, policies=policies, stolen=stolen)
 
 
 def measure(seconds: float = SECONDS) -> Report:
     """Runs the engine and returns the figures, in microseconds."""
     floor_ns, floor_burst_ns = wake_up_ns(), burst_ns()
-    matchers = uvloop.run(_watch(seconds))
+    watched = uvloop.run(_watch(seconds))
+    matchers = watched.matchers
     decisions_ns = [sample for matcher in matchers for sample in matcher.decision_ns]
     firsts_ns = [sample for matcher in matchers for sample in matcher.first_ns]
     waited_ns = [sample for matcher in matchers for sample in matcher.waited_ns]
@@ -285,7 +289,11 @@ def measure(seconds: float = SECONDS) -> Report:
         },
         discarded=0,
         machine=machine(),
-        notes=[f"{len(decisions_ns)} orders and {len(reactions_ns)} reactions in {seconds:g} s"],
+        notes=[
+            f"{len(decisions_ns)} orders and {len(reactions_ns)} reactions in {seconds:g} s",
+            "scheduled as " + ", ".join(f"{name}: {policy}" for name, policy in watched.policies.items()),
+            f"the machine's host kept {watched.stolen:.1%} of the cores' time from it, whatever the policy",
+        ],
     )
 
 
