@@ -100,15 +100,16 @@ class AppliedTrades:
     def __len__(self) -> int:
         return len(self._digests)
 
-    def add(self, leg: str) -> None:
-        """The leg is applied. One that is in the set already keeps its age."""
+    def add(self, leg: str) -> bool:
+        """The leg is applied. False for one that is in the set already; it keeps its age."""
         digest = _digest(leg)
         if digest in self._digests:
-            return
+            return False
         self._digests.add(digest)
         self._by_age.append(digest)
         if len(self._by_age) > self._capacity:
             self._digests.remove(self._by_age.popleft())
+        return True
 
 
 def _digest(leg: str) -> int:

@@ -65,10 +65,7 @@ class Holdings:
     def first_seen(self, fill: Any) -> bool:
         """Notes the leg of a FILL record; False when it was known."""
         leg = leg_id(bytes(ffi.buffer(fill.trade_id)).rstrip(b"\0").decode(), Side(fill.book_side))
-        if leg in self._applied:
-            return False
-        self._applied.add(leg)
-        return True
+        return self._applied.add(leg)
 
     def book(self, fill: Any, clock: Clock) -> bool:
         """Moves stock and ledger by a FILL record; False when it contradicts the stock, which then stays."""

@@ -47,6 +47,7 @@ class MarketKernel:
         self._ramp: ParamRamp | None = None
         self.fair: Any = self._output.fair
         self.target: Any = self._output.target
+        self._best_bid, self._best_ask = self.target.bids[0], self.target.asks[0]
         native.book = self.book
         native.trades = self.trades
         native.inputs = self.inputs
@@ -141,9 +142,9 @@ class MarketKernel:
     @property
     def touch_bid_cents(self) -> int:
         """Target's best bid; 0 when it has none."""
-        return int(self.target.bids[0].price_ticks) if self.target.bid_count else 0
+        return int(self._best_bid.price_ticks) if self.target.bid_count else 0
 
     @property
     def touch_ask_cents(self) -> int:
         """Target's best ask; 0 when it has none."""
-        return int(self.target.asks[0].price_ticks) if self.target.ask_count else 0
+        return int(self._best_ask.price_ticks) if self.target.ask_count else 0

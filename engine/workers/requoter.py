@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from engine._native import lib
-from engine.events import News
+from engine.events import News, Phase
 from engine.quoting.requote import Basis, triggers
 from engine.workers.clock import Clock
 from engine.workers.holdings import Holdings
@@ -97,7 +97,7 @@ class Requoter:
         found = triggers(
             self._quoted,
             now,
-            oldest_order_ms=self._orders.oldest_ms,
+            oldest_order_ms=self._orders.oldest_ms if now.phase == Phase.STABILIZATION else None,
             quote=self._terms.config.quote,
         )
         self.wanted = bool(found)
