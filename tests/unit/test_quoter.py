@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from engine import config as configuration
+from engine import crash_points
 from engine._native import ffi, lib
 from engine.alerts import Alert, counts
 from engine.arena import Arena, cell, check, padded
@@ -694,3 +695,26 @@ def test_a_full_order_ring_is_an_emergency_and_what_was_sent_stands(venue: Venue
     assert [(order.busy, order.book_price_cents) for order in owner.live] == [(True, 52), (True, 48)]
     assert owner.row.counters.places == 2
     assert owner.policy.kills.causes == KillCause.GATEWAY_STUCK
+
+
+def test_a_crash_point_is_passed_before_and_after_each_order(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue.run()
+    venue.snapshot({45: 300}, {55: 300})
+    venue.sync()
+    passed: list[tuple[str, int]] = []
+
+    def reach(name: str) -> None:
+        passed.append((name, lib.message_published(venue.order_ring)))
+
+    monkeypatch.setattr(crash_points, "armed", True)
+    monkeypatch.setattr(crash_points, "reach", reach)
+    published = lib.message_published(venue.order_ring)
+    sent = len(venue.run())
+    assert sent == 10
+    assert [point for point in passed if point[0].endswith("_emit")] == [
+        (name, published + count)
+        for number in range(sent)
+        for name, count in (("quoter.before_emit", number), ("quoter.after_emit", number + 1))
+    ]
