@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Final
 
 _NAMES: Final = {
@@ -16,13 +17,16 @@ _NAMES: Final = {
 
 
 def run_realtime(pid: int, priority: int) -> None:
-    """Puts the main thread of a process (0 = this one) under SCHED_RR. Raises OSError where it may not be.
+    """Puts the threads that a process (0 = this one) has under SCHED_RR. Raises OSError where it may not be.
 
-    Threads and children that it makes from now on are ordinary again, those it has stay as they are: a helper
-    that syncs a file or resolves a name never takes the core from a thread that trades. (It may have to wait
-    for a core with the interpreter's lock in hand, some 10 us at a time, and then that thread waits too.)
+    All of them: an ordinary one that has to wait for a core with the interpreter's lock in hand would hold up
+    the one that trades for as long. Threads and children that are made from now on are ordinary again.
     """
-    os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    policy, parameter = os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority)
+    os.sched_setscheduler(pid, policy, parameter)
+    for thread in os.listdir(f"/proc/{pid or 'self'}/task"):
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setscheduler(int(thread), policy, parameter)
 
 
 def in_force(pid: int) -> str:
