@@ -27,7 +27,7 @@ POINTS: Final = (
     "gateway.after_reply",
     "gateway.mid_cancel",
     "gateway.mid_sweep",
-    "gateway.after_fill",  # booked, the quoter not told
+    "gateway.after_fill",  # the quoter is told, the account's row does not have it
     "ingest.before_parse",
     "ingest.mid_slot",  # a slot is marked as being written, and stays so
     "ingest.after_publish",

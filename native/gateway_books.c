@@ -62,6 +62,8 @@ int32_t books_open(market_books_t *market, const order_record_t *record, int64_t
     market->free_count--;
     market->used |= (uint64_t)1 << slot;
 
+    /* a price that no order can have is refused by what it is; here it only must not overflow */
+    int32_t price_cents = (int32_t)smaller(larger(record->price_cents, -PAIR_CENTS), 2 * PAIR_CENTS);
     booked_order_t *order = &market->orders[slot];
     *order = (booked_order_t){
         .row =
@@ -81,7 +83,7 @@ int32_t books_open(market_books_t *market, const order_record_t *record, int64_t
                 .direction = record->direction,
                 .price_cents = record->price_cents,
                 .side = own_book_side(record->outcome, record->direction),
-                .book_price_cents = own_book_price(record->outcome, record->price_cents),
+                .book_price_cents = own_book_price(record->outcome, price_cents),
                 .fair_cents = record->basis_fair_cents,
                 .level = record->basis_defense,
                 .gates = record->basis_gates,
@@ -121,6 +123,28 @@ booked_order_t *books_replaced(market_books_t *market, const booked_order_t *ord
     if (order->replaces == 0) return NULL;
     booked_order_t *old = &market->orders[order->replaces_slot];
     return old->number == order->replaces && old->row.state != LIVE_FREE ? old : NULL;
+}
+
+/* ---- shared words ---- */
+
+static uint64_t kill_word(const market_books_t *market) {
+    return cell_load(market->kill_word) | cell_load(market->account->kill_global);
+}
+
+int32_t books_changed(market_books_t *const *markets, uint32_t count) {
+    int32_t changed = 0;
+    for (uint32_t slot = 0; slot < count; slot++) {
+        market_books_t *market = markets[slot];
+        if (market == NULL) continue;
+        uint64_t killed = kill_word(market), epoch = cell_load(market->worker_epoch);
+        uint64_t trade_count = cell_load(market->trade_count);
+        changed |= killed != market->seen_kill_word || epoch != market->seen_epoch ||
+                   trade_count != market->seen_trade_count;
+        market->seen_kill_word = killed;
+        market->seen_epoch = epoch;
+        market->seen_trade_count = trade_count;
+    }
+    return changed;
 }
 
 /* ---- sums ---- */
@@ -238,9 +262,10 @@ void books_count(market_books_t *market, uint32_t slot, int64_t now_mono_ns, sta
     token_bucket_t *bucket = replaces ? &market->replace_tokens : &account->order_tokens;
     *standing = (standing_t){
         .now_mono_ns = now_mono_ns,
-        .kill_word = cell_load(market->kill_word) | cell_load(account->kill_global),
+        .kill_word = kill_word(market),
         .epoch_current = order->row.worker_epoch == cell_load(market->worker_epoch),
-        .admitting = account->admitting && market->open_for_orders && !market->sweeping && !account->worker_stuck,
+        .admitting = account->admitting && market->open_for_orders && !market->sweeping &&
+                     !(market->worker_stuck != NULL && *market->worker_stuck),
         .status = market->status,
         .stale = stale(market, top.valid != 0, now_mono_ns),
         .clock_offset_ms = account->clock_offset_ms,

@@ -60,7 +60,6 @@ typedef struct {
     int32_t cancel_reserve_percent; /* of the order tokens, kept for cancels */
     int32_t collar_ladder_cents;
     int32_t admitting;              /* new orders may go out: recovered, and not stopping */
-    int32_t worker_stuck;           /* the worker in question does not read: nothing new for it */
 } account_books_t;
 
 /* One market. Pointers are into the arena, and to what Python keeps alive. */
@@ -73,7 +72,9 @@ typedef struct {
     const atomic_u64 *kill_word;
     const atomic_u64 *worker_epoch;
     const atomic_u64 *worker_beat;
+    const int32_t *worker_stuck;    /* 1: its worker does not read its answers, nothing new for it; NULL = never */
     const atomic_u64 *snapshot;     /* when the feed last had a snapshot of the book */
+    const atomic_u64 *trade_count;  /* trades of the market that the feed has seen */
     char market_id[MARKET_ID_BYTES + 1];
     char short_id[SHORT_ID_BYTES_MAX]; /* stands for it where a client order id would be too long */
     uint32_t worker;
@@ -95,6 +96,7 @@ typedef struct {
     token_bucket_t order_tokens;    /* C10 */
     token_bucket_t replace_tokens;
 
+    uint64_t seen_kill_word, seen_epoch, seen_trade_count; /* by the last books_changed() */
     int64_t ids_ms;                 /* newest time in a client order id, and how many ids have it */
     int32_t ids_in_ms;
     uint32_t free_first, free_count; /* a ring: oldest freed first, so that a slot is reused as late as possible */
@@ -113,6 +115,8 @@ int32_t books_open(market_books_t *market, const order_record_t *record, int64_t
 void books_publish(market_books_t *market, uint32_t slot);
 /* The order is gone; its slot is free again. */
 void books_close(market_books_t *market, uint32_t slot);
+/* 1 when a kill word, a worker's epoch or a count of trades is another than at the last look. NULL = no market. */
+int32_t books_changed(market_books_t *const *markets, uint32_t count);
 /* The market's part of the sums anew. */
 void books_recount(market_books_t *market);
 /* The order that this one takes the place of, or NULL when there is none any more. */

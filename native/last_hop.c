@@ -153,14 +153,14 @@ static void write_tail(const market_books_t *market, const booked_order_t *order
 static void send_request(last_hop_t *hop, int replaces, hop_result_t *result) {
     const char *head = replaces ? hop->replace_head : hop->place_head;
     result->head_bytes = replaces ? hop->replace_head_bytes : hop->place_head_bytes;
-    result->connection = (int32_t)hop->connections_used++;
+    result->connection = hop->connections[hop->connections_used++];
     struct iovec parts[] = {
         {.iov_base = (void *)(uintptr_t)head, .iov_len = result->head_bytes},
         {.iov_base = result->tail, .iov_len = result->tail_bytes},
     };
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     result->sent_mono_ns = mono_now_ns();
-    ssize_t written = sendmsg(hop->connections[result->connection], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t written = sendmsg(result->connection, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     /* what the socket did not take, also for an error, is the event loop's to write: it finds out what is wrong */
     result->written = written > 0 ? (uint32_t)written : 0;
 }
@@ -227,6 +227,10 @@ static int32_t take(last_hop_t *hop, market_books_t *market, const order_record_
     return 0;
 }
 
+static int has_connection(const last_hop_t *hop) {
+    return hop->connections_used < hop->connection_count && mono_now_ns() < hop->heads_until_mono_ns;
+}
+
 static void run_one(last_hop_t *hop, market_books_t *market, const order_record_t *record, hop_result_t *result) {
     booked_order_t *old;
     result->code = take(hop, market, record, &old, result);
@@ -236,7 +240,7 @@ static void run_one(last_hop_t *hop, market_books_t *market, const order_record_
     }
     uint32_t slot = (uint32_t)result->slot;
     write_tail(market, &market->orders[slot], old, result);
-    if (hop->connections_used == hop->connection_count) {
+    if (!has_connection(hop)) {
         result->step = HOP_WAITS;
         return;
     }
@@ -252,20 +256,49 @@ static void run_one(last_hop_t *hop, market_books_t *market, const order_record_
     reach(hop, REACH_AFTER_SEND);
 }
 
-uint32_t last_hop_run(last_hop_t *hop, uint32_t worker, const order_record_t *records, uint32_t first, uint32_t count,
-                      hop_result_t *results) {
-    for (uint32_t i = first; i < count; i++) {
-        const order_record_t *record = &records[i];
-        hop_result_t *result = &results[i];
+static int is_cancel(const order_record_t *record) {
+    return record->kind == ORDER_CANCEL || record->kind == ORDER_BATCH_CANCEL;
+}
+
+int32_t order_records_cancel(const order_record_t *records, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        if (is_cancel(&records[i])) return 1;
+    return 0;
+}
+
+void last_hop_run(last_hop_t *hop, hop_reader_t *reader, int32_t may_wait) {
+    for (; reader->end < reader->count; reader->end++) {
+        const order_record_t *record = &reader->records[reader->end];
+        hop_result_t *result = &reader->results[reader->end];
         result->step = HOP_NO_ORDER;
         result->code = 0;
-        if (record->kind == ORDER_CANCEL || record->kind == ORDER_BATCH_CANCEL) continue;
-        if (record->kind != ORDER_PLACE && record->kind != ORDER_REPLACE) return i;
+        if (is_cancel(record)) continue;
+        if (record->kind != ORDER_PLACE && record->kind != ORDER_REPLACE) return;
+        if (!may_wait && !has_connection(hop)) return;
         market_books_t *market = record->market_slot < hop->market_count ? hop->markets[record->market_slot] : NULL;
         if (!order_record_makes_sense(record)) result->step = HOP_SENSELESS;
-        else if (market == NULL || market->worker != worker) result->step = HOP_FOREIGN;
+        else if (market == NULL || market->worker != reader->worker) result->step = HOP_FOREIGN;
         else if (record->worker_epoch != cell_load(market->worker_epoch)) result->step = HOP_FENCED;
         else run_one(hop, market, record, result);
     }
-    return count;
+}
+
+uint32_t last_hop_look(last_hop_t *hop, hop_reader_t *const *readers, uint32_t count) {
+    uint32_t total = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        hop_reader_t *reader = readers[i];
+        if (reader->count == 0) {
+            reader->count = message_peek(reader->ring, MESSAGE_RING_SLOTS, reader->records, HOP_BURST_MAX);
+            reader->end = 0;
+            if (!order_records_cancel(reader->records, reader->count)) last_hop_run(hop, reader, 0);
+        }
+        total += reader->count;
+    }
+    return total;
+}
+
+void last_hop_release(hop_reader_t *reader) {
+    message_release(reader->ring, reader->count);
+    reader->count = 0;
+    reader->end = 0;
 }

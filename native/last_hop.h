@@ -2,11 +2,12 @@
  *
  *     order record -> sense, worker, epoch -> row PENDING -> nineteen checks -> journal line -> tokens -> socket
  *
- * last_hop_run() takes a burst (a ladder that moves is about ten orders) and does all of this for each before the next,
- * so that every order is checked against what the one before it left; what is a turn of the event loop, a future or a
- * log line comes after the last byte. Two system calls an order: write(2) to the journal, so that the line survives the
- * death of any process (reliability I4), and sendmsg(2). No allocation. Where no connection is at hand the order keeps
- * its row and waits; last_hop_pass() is asked again at the moment its bytes can go. Single threaded.
+ * last_hop_look() empties the rings of all workers, and does all of this for each order of a burst (a ladder that moves
+ * is about ten) before the next, so that every order is checked against what the one before it left; what is a turn of
+ * the event loop, a future or a log line comes after the last byte. Two system calls an order: write(2) to the journal,
+ * so that the line survives the death of any process (reliability I4), and sendmsg(2). No allocation. Where no
+ * connection is to be had the order keeps its row and waits; last_hop_pass() is asked again at the moment its bytes can
+ * go. Single threaded.
  *
  * Not fsync'd unless asked for: fdatasync(2) before the send is for machines that may die, not processes. */
 #ifndef COREQUOTE_LAST_HOP_H
@@ -53,7 +54,7 @@ typedef struct {
     int32_t step;         /* HOP_* */
     int32_t code;         /* LOCAL_* of REJECTED and REFUSED */
     int32_t slot;         /* of the new order; after REFUSED, the one that it had */
-    int32_t connection;   /* SENT: which of the connections */
+    int32_t connection;   /* SENT: by which of the connections */
     int64_t sent_mono_ns; /* SENT: just before its bytes were handed to the socket */
     uint32_t head_bytes;
     uint32_t written;     /* SENT: bytes of the request that the socket took */
@@ -62,6 +63,17 @@ typedef struct {
     char tail[HOP_TAIL_BYTES]; /* WAITS, SENT: the request from the length of its body on */
 } hop_result_t;
 
+/* One worker's order ring and what was last read from it. */
+typedef struct {
+    message_ring_t *ring;
+    uint32_t worker;
+    uint32_t count; /* records read and not given back to the ring */
+    uint32_t end;   /* of them, those before it have been looked at */
+    uint32_t reserved;
+    order_record_t records[HOP_BURST_MAX];
+    hop_result_t results[HOP_BURST_MAX]; /* up to `end` */
+} hop_reader_t;
+
 typedef struct {
     market_books_t **markets; /* by market slot; NULL = not ours */
     uint32_t market_count;
@@ -69,6 +81,7 @@ typedef struct {
     const int32_t *connections; /* descriptors, free for one request each */
     const char *place_head, *replace_head; /* a request up to the length of its body */
     uint32_t place_head_bytes, replace_head_bytes;
+    int64_t heads_until_mono_ns; /* the token in them is good until then */
     journal_segment_t *journal;
     int32_t journal_error;    /* errno of the last line that could not be written */
     int32_t reserved;
@@ -77,10 +90,16 @@ typedef struct {
 
 /* A worker is not trusted with a record: 1 when every member that says what to do is one of its values. */
 int32_t order_record_makes_sense(const order_record_t *record);
-/* Takes PLACE and REPLACE records from `first` on, passing over cancels, which the caller has done already, up to the
- * first record of another kind. Returns its index, or `count`. results: one for each record. */
-uint32_t last_hop_run(last_hop_t *hop, uint32_t worker, const order_record_t *records, uint32_t first, uint32_t count,
-                      hop_result_t *results);
+/* 1 when a cancel is among the records. */
+int32_t order_records_cancel(const order_record_t *records, uint32_t count);
+/* Takes PLACE and REPLACE records from `end` on, passing over cancels, which the caller has done already, up to the first
+ * record of another kind. Without may_wait also up to the first order that has no connection. */
+void last_hop_run(last_hop_t *hop, hop_reader_t *reader, int32_t may_wait);
+/* Reads every ring whose last records have been given back, and runs what came, as far as there are connections. A ring
+ * with a cancel in it is only read: cancels go first. Returns how many records are there to be taken up. */
+uint32_t last_hop_look(last_hop_t *hop, hop_reader_t *const *readers, uint32_t count);
+/* Gives what was read back to the ring. */
+void last_hop_release(hop_reader_t *reader);
 /* The last checks of an order that waited, its line in the journal, and the tokens it takes: what must be between it
  * and its bytes. 0, or LOCAL_*. */
 int32_t last_hop_pass(last_hop_t *hop, market_books_t *market, uint32_t slot);

@@ -59,8 +59,8 @@ CHECK(from_current_worker) {
 /* C2: gateway RUNNING, market ACTIVE, and a decision recent enough to stand for the present. */
 CHECK(admitted) {
     UNUSED(limits);
-    int64_t age_ns = standing->now_mono_ns - candidate->decided_mono_ns;
-    int recent = age_ns >= 0 && age_ns <= (int64_t)INTENT_AGE_MS_MAX * 1000000;
+    int64_t oldest_mono_ns = standing->now_mono_ns - (int64_t)INTENT_AGE_MS_MAX * 1000000;
+    int recent = oldest_mono_ns <= candidate->decided_mono_ns && candidate->decided_mono_ns <= standing->now_mono_ns;
     return standing->admitting && standing->status == MARKET_ACTIVE && recent ? 0 : LOCAL_NOT_READY;
 }
 

@@ -89,7 +89,16 @@ class VenueConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     request_timeout_ms: Annotated[
         int, setting("C", "D", "then the outcome counts as unknown", unit="ms", ge=50, le=60_000)
     ] = 2_000
-    connections: Annotated[int, setting("C", "D", "REST connections kept", ge=1, le=256)] = 16
+    connections: Annotated[
+        int,
+        setting(
+            "C",
+            "D",
+            "REST connections kept; a ladder that moves uses one for each of its orders",
+            ge=1,
+            le=256,
+        ),
+    ] = 40
     order_rate_limit: Annotated[
         int,
         setting(

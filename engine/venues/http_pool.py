@@ -16,6 +16,7 @@ cookies and decompression do not exist here. Heads and bodies are capped.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class Connection(asyncio.Protocol):
         self.idle_since_mono_ns = lib.mono_now_ns()
         self.sent_mono_ns = 0
         self.reusable = True
-        self.fd = -1
+        self.fd = -1  # ours, beside the transport's: it means this connection until the pool lets go of it
         self.lane: _Lane | None = None  # of the request under way
         self._pool: Final = pool
         self._loop: Final = asyncio.get_running_loop()
@@ -108,10 +109,19 @@ class Connection(asyncio.Protocol):
     def sent(self, sent_mono_ns: int, unwritten: bytes, within_s: float) -> asyncio.Future[Reply]:
         """Somebody else has written a request to ``fd``, all but ``unwritten``; the future of its answer."""
         self.sent_mono_ns = sent_mono_ns
-        if unwritten:
+        answer = self._await_answer(within_s)
+        if not self.usable:
+            self.abort("connection lost before the request")
+        elif unwritten:
             assert self._transport is not None
             self._transport.write(unwritten)
-        return self._await_answer(within_s)
+        return answer
+
+    def close_fd(self) -> None:
+        """Nobody writes to ``fd`` any more."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def _await_answer(self, within_s: float) -> asyncio.Future[Reply]:
         assert self._answer is None
@@ -133,9 +143,14 @@ class Connection(asyncio.Protocol):
         return self.reusable and self._transport is not None and not self._transport.is_closing()
 
     @property
-    def writable(self) -> bool:
-        """Usable, and nothing of an earlier request waits to be written."""
-        return self.usable and self._transport is not None and not self._transport.get_write_buffer_size()
+    def warm(self) -> bool:
+        """Usable, and used lately enough for the server to keep it open."""
+        return self.usable and lib.mono_now_ns() - self.idle_since_mono_ns < IDLE_NS_MAX
+
+    @property
+    def unwritten_bytes(self) -> int:
+        """Of an earlier request, answered before it was written to its end."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
     def busy(self) -> bool:
@@ -173,9 +188,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but not by inheritance
         # uvloop would keep what is written until the end of the loop's turn; so it goes out at once
         self._transport.set_write_buffer_limits(high=0)
-        self.fd = transport.get_extra_info("socket").fileno()
+        self.fd = os.dup(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
+        self._pool.before_answer()
         if self._answer is None:  # nothing was asked: this is no HTTP server we can talk to
             self.abort()
             return
@@ -248,6 +264,10 @@ class Connection(asyncio.Protocol):
             )
 
 
+def _nothing() -> None:
+    """Nobody wants to be asked."""
+
+
 class _Lane:
     """The requests of one class: how many may be under way, who waits, and for how long at most."""
 
@@ -293,6 +313,8 @@ class HttpPool:
         self._opening: asyncio.Task[None] | None = None
         self._open_after_mono_ns = 0
         self._closed = False
+        #: Called before an answer's bytes, and before an answer that was awaited, are looked at.
+        self.before_answer: Callable[[], None] = _nothing
 
     def send_now(
         self, request_class: RequestClass, request: bytes, *, gate: Callable[[], int | None] | None = None
@@ -312,24 +334,26 @@ class HttpPool:
         self._used += 1
         return self._hand_over(connection, lane, request, gate, self._timeout_s)
 
+    def at_once(self, request_class: RequestClass) -> int:
+        """How many requests of a class may be under way."""
+        return self._lanes[request_class].limit
+
     def claim(self, request_class: RequestClass, most: int) -> list[Connection]:
-        """Up to ``most`` connections for requests that go out now, each to be given to :meth:`sent` or
-        :meth:`ended` before the event loop's turn is over. None where bytes cannot be written as they are."""
+        """Up to ``most`` connections for requests that somebody else writes to their ``fd``, each to be given
+        to :meth:`sent` or :meth:`ended`. None where bytes cannot be written as they are."""
         lane = self._lanes[request_class]
         claimed: list[Connection] = []
         if self._closed or self._tls is not None or lane.waiting:
             return claimed
-        while len(claimed) < most and lane.used < lane.limit and self._used < self._limit:
-            connection = self._warm()
-            if connection is None:
-                break
-            if not connection.writable:
+        most = min(most, lane.limit - lane.used, self._limit - self._used)
+        while len(claimed) < most and (connection := self._warm()) is not None:
+            if connection.unwritten_bytes:
                 self._drop(connection)
-                continue
-            lane.used += 1
-            self._used += 1
-            connection.lane = lane
-            claimed.append(connection)
+            else:
+                connection.lane = lane
+                claimed.append(connection)
+        lane.used += len(claimed)
+        self._used += len(claimed)
         return claimed
 
     def sent(self, connection: Connection, sent_mono_ns: int, unwritten: bytes) -> asyncio.Future[Reply]:
@@ -457,10 +481,9 @@ class HttpPool:
     # -- connections
 
     def _warm(self) -> Connection | None:
-        oldest_mono_ns = lib.mono_now_ns() - IDLE_NS_MAX
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and connection.idle_since_mono_ns > oldest_mono_ns:
+            if connection.warm:
                 return connection
             self._drop(connection)
         return None
@@ -492,6 +515,8 @@ class HttpPool:
         self.connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        if connection.lane is None:  # else it is claimed, and comes back
+            connection.close_fd()
 
     def _give_back(self, connection: Connection) -> None:
         if connection.usable and not self._closed:
@@ -502,3 +527,4 @@ class HttpPool:
     def _drop(self, connection: Connection) -> None:
         self.connections.discard(connection)
         connection.abort()
+        connection.close_fd()

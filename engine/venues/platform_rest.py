@@ -105,6 +105,7 @@ class OrderHeads(Struct, frozen=True, kw_only=True, gc=False):
     """Requests for new orders, each up to the number of bytes in its body."""
 
     token: str
+    until_mono_ns: int  # the token is good until then
     place: bytes
     replace: bytes
 
@@ -200,7 +201,7 @@ class PlatformRest:
         """What new orders that go out now begin with, and up to so many connections for them.
 
         None and no connections where a token has to be had first. Each connection is to be named in a
-        SentOrder or given back to :meth:`unclaim` before the event loop's turn is over.
+        SentOrder or given back to :meth:`unclaim`.
         """
         token = self._session.current()
         if not token:
@@ -209,10 +210,16 @@ class PlatformRest:
             self._use_token(token)
             self._order_heads = OrderHeads(
                 token=token,
+                until_mono_ns=self._session.current_until_mono_ns,
                 place=self._head(b"POST", _PLACE),
                 replace=self._head(b"POST", _REPLACE),
             )
         return self._order_heads, self._pool.claim(RequestClass.ORDER, most)
+
+    @property
+    def orders_at_once(self) -> int:
+        """How many requests for new orders, supply and funds may be under way."""
+        return self._pool.at_once(RequestClass.ORDER)
 
     def unclaim(self, connections: list[Connection]) -> None:
         """Gives back what was not needed, the warmest last."""
@@ -481,6 +488,7 @@ class PlatformRest:
                 reply: Reply | int = await self._pool.send(call.request_class, request, gate=call.gate)
             else:
                 reply = await begun
+                self._pool.before_answer()
         except LostAnswerError:
             self.requests += 1
             self.errors += 1

@@ -111,6 +111,11 @@ class PlatformSession:
         """The access token while it needs no renewal; empty where :meth:`token` has to be asked."""
         return self._access if time.monotonic() < self._renew_mono_s else ""
 
+    @property
+    def current_until_mono_ns(self) -> int:
+        """Until when :meth:`current` says what it says now, unless it is renewed before."""
+        return int(self._renew_mono_s * 1e9)
+
     async def renew(self, refused: str) -> str:
         """A token other than ``refused``; callers that come together share one renewal.
 

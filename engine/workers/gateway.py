@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Final
 
 import structlog
@@ -43,6 +43,7 @@ from engine.workers.gateway_fills import TradeFeed
 from engine.workers.gateway_flows import MoneyFlows
 from engine.workers.gateway_funds import FundingError, MarketFunds, StartLaterError, StartRefusedError
 from engine.workers.gateway_intents import Intent, IntentReader
+from engine.workers.gateway_last_hop import LastHop
 from engine.workers.gateway_market import GatewayMarket, MarketRules, StartFailure, market_status
 from engine.workers.gateway_orders import OrderDesk
 from engine.workers.gateway_sweep import Sweeper
@@ -75,7 +76,9 @@ class Gateway:
         self._row = context.proc.row
         self._trades: Final = TradeFeed(context)
         self._cancels: Final = Cancels(context, self._trades)
-        self._desk: Final = OrderDesk(context, self._trades, self._cancels)
+        self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
+        self._last_hop: Final = LastHop(context, self._readers)
+        self._desk: Final = OrderDesk(context, self._last_hop, self._trades, self._cancels)
         self._sweeper: Final = Sweeper(context, self._trades, self._cancels)
         flows = MoneyFlows(context)
         self._funds: Final = MarketFunds(context, self._trades, flows)
@@ -84,11 +87,12 @@ class Gateway:
             context, self._trades, self._cancels, self._sweeper, self._funds, self._cash
         )
         self._commands: Final = CommandDesk(context, self._funds, flows, self._admit)
-        self._readers: Final = [IntentReader(context.proc.arena, worker) for worker in context.reports]
         self._bell: Final = context.proc.bells.get(context.proc.row_index, -1)
         self._stop: Final = asyncio.Event()
+        self._bell_seen = 0
         self._started = False
         self._rebuilding = False
+        pool.before_answer = self._first_things_first
 
     async def run(self) -> None:
         """From attach to the last answer. FundingError: this account cannot trade. NotCleanError."""
@@ -229,15 +233,15 @@ class Gateway:
 
     def _on_bell(self) -> None:
         """The eventfd is readable: somebody published while we said that we sleep."""
-        try:
+        self._last_hop.look()  # before anything else, what is ready to leave
+        with suppress(BlockingIOError):
             os.read(self._bell, 8)
-        except BlockingIOError:
-            return
         self._work()
 
     def _work(self) -> None:
         """Drains the rings, looks at kill words and trade counts, says "I sleep", and looks once more."""
         for _ in range(_PASSES_MAX):
+            self._bell_seen = lib.bell_value(self._row)
             began_mono_ns = lib.mono_now_ns()
             work = self._pass()
             lib.process_pass(self._row, lib.mono_now_ns() - began_mono_ns, work, _SLOW_PASS_NS)
@@ -247,35 +251,49 @@ class Gateway:
             lib.bell_awake(self._row)
         asyncio.get_running_loop().call_soon(self._work)
 
+    def _first_things_first(self) -> None:
+        """Between two answers: who rang meanwhile does not wait until all of them have been looked at."""
+        if self._started and lib.bell_value(self._row) != self._bell_seen:
+            self._work()
+
     def _pass(self) -> int:
+        """New orders that can leave at once; kill words; then everything, ring by ring."""
+        work = self._last_hop.look()
+        if self._last_hop.changed():
+            self._watch()
+        if work:
+            for reader in self._readers:
+                if reader.count:
+                    self._take_up(reader)
+            self._last_hop.prepare()
+        if self._started:
+            work += self._commands.look()
+        return work
+
+    def _watch(self) -> None:
+        """Kill words, worker epochs and trade counts."""
         self._sweeper.watch()
         for market in self._context.markets.values():
             count = market.trade_count()
             if count != market.seen_trade_count:
                 market.seen_trade_count = count
                 self._trades.poke()
-        work = 0
-        for reader in self._readers:
-            count = reader.peek()
-            if not count:
-                continue
-            work += count
-            self._drain(reader, count)
-            reader.release(count)
-        if self._started:
-            work += self._commands.look()
-        return work
 
-    def _drain(self, reader: IntentReader, count: int) -> None:
-        """Cancels first; then everything else in its order, new orders that follow each other at once."""
-        for intent in reader.cancels(count):
+    def _take_up(self, reader: IntentReader) -> None:
+        """What was read of a ring: cancels first, then everything else in its order."""
+        for intent in reader.cancels():
             self._take(reader.worker, intent)
-        at = self._desk.run(reader.worker, reader.records, 0, count)
-        while at < count:
-            other = reader.intent(at)
+        followed = 0
+        while True:
+            self._last_hop.run(reader)
+            self._desk.follow(reader, followed, reader.end)
+            if reader.end == reader.count:
+                break
+            other = reader.next()
             if other is not None:
                 self._take(reader.worker, other)
-            at = self._desk.run(reader.worker, reader.records, at + 1, count)
+            followed = reader.end
+        reader.release()
 
     def _take(self, worker: int, intent: Intent) -> None:
         """Accepts responsibility for one intent, or answers at once why not."""
@@ -315,6 +333,7 @@ class Gateway:
                 if reports.flush():
                     self._tell_anew(reports.worker)
             if self._started:
+                self._last_hop.prepare()
                 for market in self._context.controls.watch(now_mono_ns):
                     self._sweeper.pull(market)
                 self._work()

@@ -147,7 +147,8 @@ class MarketAccount:
         return lost
 
     def book_leg(self, leg: Leg, *, newest: bool) -> bool:
-        """``newest`` False: later ones are booked, and the cursor stays at the latest.
+        """``newest`` False: later ones are booked, and the cursor stays at the latest. The row is left as it
+        is, until :meth:`keep`.
 
         True when the position is lost by it. ValueError: the leg is impossible.
         """
@@ -175,8 +176,11 @@ class MarketAccount:
             self.cursor = leg.trade_id
         self._state.fills += 1
         self._state.fees_cents += leg.fee_cents
-        self._write()
         return lost
+
+    def keep(self) -> None:
+        """What was booked is in the row: a successor goes on behind it."""
+        self._write()
 
     def _lose_position(self, cause: str) -> bool:
         """More shares went than we knew of; False when none were known. The money is certain; shares count as

@@ -65,8 +65,3 @@ class AccountBooks:
     def unallocated_cents(self, cents: int | None) -> None:
         self.native.unallocated_known = cents is not None
         self.native.unallocated_cents = cents or 0
-
-    def as_of_now(self, *, clock_offset_ms: int, worker_stuck: bool) -> None:
-        """What the next orders are checked against, of a worker's that reads its answers or does not."""
-        self.native.clock_offset_ms = clock_offset_ms
-        self.native.worker_stuck = worker_stuck

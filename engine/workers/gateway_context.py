@@ -79,6 +79,8 @@ class GatewayContext:
             worker: WorkerReports(proc, worker)
             for worker in sorted({market.worker for market in self.markets.values()})
         }
+        for market in self.markets.values():
+            market.books.worker_stuck = self.reports[market.worker].stuck_word
         self.controls: Final = Controls(proc, self.markets, self.reports, rest.clock)
         self.failed: Final[asyncio.Future[None]] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[None]] = set()

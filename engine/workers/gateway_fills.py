@@ -207,19 +207,21 @@ class TradeFeed:
                 booked_ms=unix_ms(),
             )
         )
-        order = market.apply_leg(leg, order_id=order_id, newest=self._is_newest(market, trade))
-        if crash_points.armed:
-            crash_points.reach("gateway.after_fill")
+
+        def tell(order: LiveOrder | None) -> None:
+            self._context.reports_of(market).fill(
+                market,
+                leg=leg,
+                role=_ROLES[trade.role],
+                order_id=order_id,
+                order=order,
+                unix_ns=int(trade.executed_at.timestamp() * 1e9),
+            )
+            if crash_points.armed:
+                crash_points.reach("gateway.after_fill")
+
+        order = market.apply_leg(leg, order_id=order_id, tell=tell, newest=self._is_newest(market, trade))
         self._context.counts.fills += 1
-        reports = self._context.reports_of(market)
-        reports.fill(
-            market,
-            leg=leg,
-            role=_ROLES[trade.role],
-            order_id=order_id,
-            order=order,
-            unix_ns=int(trade.executed_at.timestamp() * 1e9),
-        )
         if order is not None:
             self.close_if_filled(market, order)
 

@@ -39,27 +39,41 @@ class Intent(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class IntentReader:
-    """The named consumer of one worker's order ring. ``records`` holds what the last :meth:`peek` found."""
+    """The named consumer of one worker's order ring; the last hop reads it (``last_hop_look``)."""
 
     def __init__(self, arena: Arena, worker: int) -> None:
         self.worker: Final = worker
-        self.records: Final = ffi.new("order_record_t[]", lib.HOP_BURST_MAX)
-        self._ring = arena.order_ring(worker)
+        self.native: Final = ffi.new("hop_reader_t *", {"ring": arena.order_ring(worker), "worker": worker})
+        self.records: Final = self.native.records
+        self.results: Final = self.native.results
 
-    def peek(self) -> int:
-        """Copies the next records, in order, and returns how many; they stay in the ring."""
-        return int(lib.message_peek(self._ring, lib.MESSAGE_RING_SLOTS, self.records, lib.HOP_BURST_MAX))
+    @property
+    def count(self) -> int:
+        """Records that were read; they stay in the ring until :meth:`release`."""
+        return int(self.native.count)
 
-    def cancels(self, count: int) -> Iterator[Intent]:
-        """The cancels among ``count`` peeked records: they go before everything else."""
-        for index in range(count):
+    @property
+    def end(self) -> int:
+        """Of them, those that the last hop has looked at."""
+        return int(self.native.end)
+
+    def cancels(self) -> Iterator[Intent]:
+        """The cancels among them: they go before everything else."""
+        if not lib.order_records_cancel(self.records, self.count):
+            return
+        for index in range(self.count):
             if self.records[index].kind in _CANCELS:
                 intent = self.intent(index)
                 if intent is not None:
                     yield intent
 
+    def next(self) -> Intent | None:
+        """The record that the last hop came to and left alone; None when it makes no sense. Passes it."""
+        self.native.end += 1
+        return self.intent(self.end - 1)
+
     def intent(self, index: int) -> Intent | None:
-        """A peeked record that is no new order; None when it makes no sense."""
+        """A record that is no new order; None when it makes no sense."""
         record = self.records[index]
         if not lib.order_record_makes_sense(ffi.addressof(self.records, index)):
             return None
@@ -78,9 +92,9 @@ class IntentReader:
             quantity=record.quantity,
         )
 
-    def release(self, count: int) -> None:
+    def release(self) -> None:
         """Gives the slots back: from here on the gateway's own rows answer for what they held."""
-        lib.message_release(self._ring, count)
+        lib.last_hop_release(self.native)
 
     def waiting(self) -> bool:
-        return bool(lib.message_published(self._ring) != lib.message_consumed(self._ring))
+        return bool(lib.message_published(self.native.ring) != lib.message_consumed(self.native.ring))

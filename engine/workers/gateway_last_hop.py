@@ -9,6 +9,7 @@ Reads: kill words, top rows, heartbeats.  Writes: live-order rows, account rows,
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -20,11 +21,13 @@ from engine.risk.rate import TokenBucket
 from engine.venues.http_pool import Connection
 from engine.venues.platform_rest import Gate, OrderHeads, SentOrder
 from engine.workers.gateway_context import GatewayContext
+from engine.workers.gateway_intents import IntentReader
 from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket
 
 _log = structlog.get_logger()
 
+_IN_HAND_MAX: Final = 16  # connections: more than a ladder has orders
 _PLACES: Final = {
     lib.REACH_AFTER_TAKE: "gateway.after_take",
     lib.REACH_AFTER_RISK: "gateway.after_risk",
@@ -33,16 +36,21 @@ _PLACES: Final = {
 }
 
 
-class LastHop:
-    """One gateway's. ``results[i]`` is what the last :meth:`run` made of ``records[i]``."""
+def _reached(place: int) -> None:
+    if crash_points.armed:
+        crash_points.reach(_PLACES[place])
 
-    def __init__(self, context: GatewayContext) -> None:
+
+class LastHop:
+    """One gateway's, with connections in hand for the next burst: nothing is looked for when it comes."""
+
+    def __init__(self, context: GatewayContext, readers: Sequence[IntentReader]) -> None:
         self._context: Final = context
-        self.results: Final = ffi.new("hop_result_t[]", lib.HOP_BURST_MAX)
+        self._readers: Final = ffi.new("hop_reader_t *[]", [reader.native for reader in readers])
         self._markets: Final = ffi.new("market_books_t *[]", context.proc.arena.market_slots)
         for slot, market in context.markets.items():
             self._markets[slot] = market.books
-        self._descriptors: Final = ffi.new("int32_t[]", lib.HOP_BURST_MAX)
+        self._descriptors: Final = ffi.new("int32_t[]", _IN_HAND_MAX + lib.HOP_BURST_MAX)
         self._native: Final = ffi.new(
             "last_hop_t *",
             {
@@ -52,40 +60,66 @@ class LastHop:
                 "journal": context.journal.segment,
             },
         )
+        self._reached: Final = ffi.callback("void(int32_t)", _reached)  # kept: C has its address
+        if crash_points.armed:
+            self._native.reach = self._reached
         self._heads: OrderHeads | None = None
-        self._connections: list[Connection] = []
-        self._reached: Final = ffi.callback("void(int32_t)", lambda place: crash_points.reach(_PLACES[place]))
+        self._in_hand: list[Connection] = []
+        self._under_way: Final[dict[int, Connection]] = {}  # by descriptor: written to, and not followed yet
 
-    def run(self, worker: int, records: Any, first: int, count: int) -> int:
-        """Sends the orders among ``records`` from ``first`` on; index of the first record that is something
-        else and no cancel, or ``count``."""
-        heads, self._connections = self._context.rest.claim(count - first)
-        self._use(heads)
-        self._as_of_now(worker)
-        native = self._native
-        native.connections_used, native.connection_count = 0, len(self._connections)
-        for index, connection in enumerate(self._connections):
-            self._descriptors[index] = connection.fd
-        end = int(lib.last_hop_run(native, worker, records, first, count, self.results))
-        self._context.rest.unclaim(self._connections[native.connections_used :])
-        return end
+    def changed(self) -> bool:
+        """Whether a kill word, a worker's epoch or a count of trades is another than at the last look."""
+        return bool(lib.books_changed(self._markets, len(self._markets)))
 
-    def _use(self, heads: OrderHeads | None) -> None:
+    def look(self) -> int:
+        """Reads the rings and sends what orders there are connections in hand for; the number of records."""
+        count = int(lib.last_hop_look(self._native, self._readers, len(self._readers)))
+        self._note_used()
+        return count
+
+    def run(self, reader: IntentReader) -> None:
+        """Sends further orders of what was read, up to a record that is neither order nor cancel; those that
+        find no connection wait."""
+        missing = reader.count - reader.end - len(self._in_hand)
+        if missing > 0:
+            self._take(missing)
+        lib.last_hop_run(self._native, reader.native, 1)
+        self._note_used()
+
+    def prepare(self) -> None:
+        """For the next burst: connections that are still good, the token, the time. Called often."""
+        good = [connection for connection in self._in_hand if connection.warm]
+        if len(good) < len(self._in_hand):
+            self._context.rest.unclaim([each for each in self._in_hand if each not in good])
+            self._in_hand = good
+        self._take(min(_IN_HAND_MAX, self._context.rest.orders_at_once // 2) - len(good))
+        self._context.books.native.clock_offset_ms = self._context.rest.clock.proven_ms
+        self._context.journal.make_room()
+
+    def _take(self, most: int) -> None:
+        heads, connections = self._context.rest.claim(max(0, most))
         if heads is not None and heads is not self._heads:
             self._heads, native = heads, self._native  # kept: the pointers are into them
             native.place_head, native.place_head_bytes = ffi.from_buffer(heads.place), len(heads.place)
-            native.replace_head, native.replace_head_bytes = (
-                ffi.from_buffer(heads.replace),
-                len(heads.replace),
-            )
+            native.replace_head = ffi.from_buffer(heads.replace)
+            native.replace_head_bytes = len(heads.replace)
+            native.heads_until_mono_ns = heads.until_mono_ns
+        self._in_hand += connections
+        self._show()
 
-    def _as_of_now(self, worker: int) -> None:
-        context = self._context
-        context.books.as_of_now(
-            clock_offset_ms=context.rest.clock.proven_ms, worker_stuck=context.reports[worker].stuck
-        )
-        context.journal.make_room()
-        self._native.reach = self._reached if crash_points.armed else ffi.NULL
+    def _note_used(self) -> None:
+        used = self._native.connections_used
+        if used:
+            self._under_way.update((each.fd, each) for each in self._in_hand[:used])
+            del self._in_hand[:used]
+            self._show()
+
+    def _show(self) -> None:
+        """The connections in hand, as the last hop sees them."""
+        native = self._native
+        native.connections_used, native.connection_count = 0, len(self._in_hand)
+        for index, connection in enumerate(self._in_hand):
+            self._descriptors[index] = connection.fd
 
     def body(self, result: Any) -> bytes:
         """The request body of an order that was sent or waits: the bytes that every resend repeats."""
@@ -100,7 +134,7 @@ class LastHop:
             unwritten = ((heads.replace if replaces else heads.place) + tail)[result.written :]
         return SentOrder(
             heads=heads,
-            connection=self._connections[result.connection],
+            connection=self._under_way.pop(result.connection),
             body=body,
             unwritten=unwritten,
             sent_mono_ns=result.sent_mono_ns,
@@ -122,7 +156,6 @@ class LastHop:
         """For an order that waited for a connection or a token."""
 
         def check() -> LocalReject | None:
-            self._as_of_now(market.worker)
             code = lib.last_hop_pass(self._native, market.books, order.slot)
             if code:
                 return self.refused(market, market.books.orders[order.slot].row, code)

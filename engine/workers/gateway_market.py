@@ -10,6 +10,7 @@ Reads: config slot, kill words, top row, heartbeats.  Writes: its bits of the ma
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -155,6 +156,7 @@ class GatewayMarket:
         books.worker_epoch = self._epoch_word
         books.worker_beat = cell(arena.process(lib.PROCESS_QUOTER_FIRST + self.worker), "heartbeat_mono_ns")
         books.snapshot = cell(self._market.feed, "snapshot_mono_ns")
+        books.trade_count = self._trade_count_word
         books.market_id = self.market_id.encode()
         books.short_id = short_market_id(self.market_id).encode()
         books.worker = self.worker
@@ -270,10 +272,14 @@ class GatewayMarket:
         self.account.set_status(status, now_mono_ns, changed=changed)
         return changed
 
-    def apply_leg(self, leg: Leg, *, order_id: str, newest: bool = True) -> LiveOrder | None:
+    def apply_leg(
+        self, leg: Leg, *, order_id: str, tell: Callable[[LiveOrder | None], None], newest: bool = True
+    ) -> LiveOrder | None:
         """Books a leg: account, breakers and the order's remainder. Returns that order.
 
-        ``newest`` False: the market has booked later ones, and the cursor stays at the latest.
+        ``tell`` is called with it before the account's row says that the leg is booked: who dies in between
+        has a successor that books and tells it once more, and the quoter knows it by its id. ``newest``
+        False: the market has booked later ones, and the cursor stays at the latest.
 
         The one place where a trade changes anything in the gateway; the caller has made sure that the leg
         is applied for the first time. ValueError: the leg is impossible.
@@ -282,7 +288,10 @@ class GatewayMarket:
         if self.open_for_orders:  # what is caught up with after a start is no burst of now
             tripped = self.breakers.filled(leg.book_side, leg.quantity, lib.mono_now_ns())
             self.tripped = tripped or self.tripped
-        return self.orders.filled(order_id, leg.quantity)
+        order = self.orders.filled(order_id, leg.quantity)
+        tell(order)
+        self.account.keep()
+        return order
 
     def at_rest(self) -> bool:
         """Open, and no request about an order under way."""

@@ -36,7 +36,7 @@ from engine.workers.clock import unix_ms
 from engine.workers.gateway_cancels import INCONCLUSIVE, RESEND_DELAYS_S, RETRY_S, Cancels
 from engine.workers.gateway_context import GatewayContext
 from engine.workers.gateway_fills import TradeFeed
-from engine.workers.gateway_intents import Intent
+from engine.workers.gateway_intents import Intent, IntentReader
 from engine.workers.gateway_last_hop import LastHop
 from engine.workers.gateway_live import LiveOrder
 from engine.workers.gateway_market import GatewayMarket
@@ -51,21 +51,23 @@ _CLOCK_MARGIN_MS: Final = 5_000  # the venue's clock against ours, when a walk a
 class OrderDesk:
     """Places, replaces and cancels for all markets of the account."""
 
-    def __init__(self, context: GatewayContext, trades: TradeFeed, cancels: Cancels) -> None:
+    def __init__(
+        self, context: GatewayContext, last_hop: LastHop, trades: TradeFeed, cancels: Cancels
+    ) -> None:
         self._context: Final = context
         self._trades: Final = trades
         self._cancels: Final = cancels
-        self._last_hop: Final = LastHop(context)
+        self._last_hop: Final = last_hop
 
     # -- intents. Each returns at once; what comes of it is a task's.
 
-    def run(self, worker: int, records: Any, first: int, count: int) -> int:
-        """Sends the orders among a worker's ``records`` from ``first`` on; index of the first that is
-        something else and no cancel, or ``count``. All bytes have left before anything is made of them."""
-        hop = self._last_hop
-        end = hop.run(worker, records, first, count)
+    def follow(self, reader: IntentReader, first: int, end: int) -> None:
+        """Takes up what the last hop has made of the records from ``first`` to ``end``: sent, waits, refused.
+
+        Owed for each before the event loop's turn is over.
+        """
         for index in range(first, end):
-            record, result = records[index], hop.results[index]
+            record, result = reader.records[index], reader.results[index]
             match result.step:
                 case lib.HOP_SENT | lib.HOP_WAITS:
                     self._began(self._context.markets[record.market_slot], record, result)
@@ -77,9 +79,10 @@ class OrderDesk:
                     self._context.counts.refused += 1  # nobody waits for an answer
                 case lib.HOP_FOREIGN:
                     _log.error(
-                        "intent_for_foreign_market", worker=worker, market_slot=int(record.market_slot)
+                        "intent_for_foreign_market",
+                        worker=reader.worker,
+                        market_slot=int(record.market_slot),
                     )
-        return end
 
     def _began(self, market: GatewayMarket, record: Any, result: Any) -> None:
         """The order has its row; its request has left, or waits for a connection or a token."""

@@ -40,10 +40,14 @@ class WorkerReports:
         check(lib.message_acquire(self._ring, proc.token), f"execution ring of worker {worker}")
         self._backlog: deque[Any] = deque()
         self._overflowed = False
+        self.stuck_word: Final = ffi.new("int32_t *")  # `stuck`, as the last hop reads it
 
     @property
     def stuck(self) -> bool:
-        return self._overflowed or bool(self._backlog)
+        return bool(self.stuck_word[0])
+
+    def _note_stuck(self) -> None:
+        self.stuck_word[0] = self._overflowed or bool(self._backlog)
 
     def flush(self) -> bool:
         """Moves waiting records into the ring as far as there is room, and rings the quoter's bell.
@@ -55,15 +59,17 @@ class WorkerReports:
         while self._backlog and self._publish(self._backlog[0]):
             self._backlog.popleft()
         self._ring_bell()
-        if self._backlog or not self._overflowed:
-            return False
-        self._overflowed = False
-        return True
+        told_anew = self._overflowed and not self._backlog
+        if told_anew:
+            self._overflowed = False
+        self._note_stuck()
+        return told_anew
 
     def forget(self) -> None:
         """The worker has a successor: what it was not told is void."""
         self._backlog.clear()
         self._overflowed = False
+        self._note_stuck()
 
     def _publish(self, record: Any) -> bool:
         code = lib.message_publish(self._ring, lib.MESSAGE_RING_SLOTS, self._proc.token, record)
@@ -81,8 +87,9 @@ class WorkerReports:
                 if not self._overflowed:
                     _log.error("execution_backlog_full", worker=self.worker, records=_BACKLOG_MAX)
                 self._overflowed = True
-                return
-            self._backlog.append(record)
+            else:
+                self._backlog.append(record)
+            self._note_stuck()
 
     def _emit(self, kind: ExecutionKind, market: GatewayMarket, **fields: Any) -> None:
         record = ffi.new(

@@ -133,7 +133,7 @@ class IntentJournal:
         self._remember(sent)
 
     def make_room(self) -> None:
-        """To be called before the last hop writes a burst of lines: the last ones may exceed the bound."""
+        """To be called between bursts that the last hop writes: one burst may exceed the bound."""
         if self.segment.bytes >= self._segment_bytes_max:
             try:
                 self._begin_segment()

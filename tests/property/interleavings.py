@@ -29,7 +29,7 @@ from engine.venues.platform_wire import AccountTrade
 from engine.workers.gateway_fills import in_order_of_booking
 from engine.workers.gateway_market import GatewayMarket
 from tests.reference.effects import TABLE, after_leg
-from tests.unit.books_rig import MARKET_ID, new_arena, new_books
+from tests.unit.books_rig import MARKET_ID, new_arena, new_books, untold
 
 STEPS = 120
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -137,7 +137,7 @@ class World:
                 "quantity": trade.quantity,
             }
             booked = Leg(trade_id=trade.trade_id, fee_cents=trade.fee_cents, **terms)
-            self.gateway.apply_leg(booked, order_id="")
+            self.gateway.apply_leg(booked, order_id="", tell=untold)
             self.records.append(("FILL", leg, {**terms, "own_fee_cents": trade.fee_cents}))
             if self.rng.random() < 0.1:
                 self.records.append(self.records[-1])  # a fill may be told twice

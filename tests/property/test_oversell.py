@@ -20,7 +20,7 @@ from engine.events import Direction, Outcome, Scenario
 from engine.quoting.inventory import Leg
 from engine.workers.gateway_live import LiveOrder
 from tests.integration.gateway_rig import PATIENT
-from tests.unit.books_rig import new_arena, new_market, opened, replacing, sent, standing
+from tests.unit.books_rig import new_arena, new_market, opened, replacing, sent, standing, untold
 
 YES, NO = Outcome.YES, Outcome.NO
 BUY, SELL = Direction.BUY, Direction.SELL
@@ -133,7 +133,7 @@ class World:
             quantity=quantity,
             fee_cents=0,
         )
-        self.gateway.apply_leg(leg, order_id=_id(order))
+        self.gateway.apply_leg(leg, order_id=_id(order), tell=untold)
         if order.state == lib.LIVE_ACTIVE and order.remaining == 0:
             self.gateway.orders.close(order)
 

@@ -100,7 +100,6 @@ def replacing(market: GatewayMarket, old: LiveOrder, *terms: Any, **fields: Any)
     """The order that the last hop opens for a REPLACE when no connection is at hand."""
     markets = ffi.new("market_books_t *[]", [market.books])
     hop = ffi.new("last_hop_t *", {"markets": markets, "market_count": 1})
-    result = ffi.new("hop_result_t *")
     wanted = record(
         *terms,
         kind=OrderKind.REPLACE,
@@ -108,9 +107,15 @@ def replacing(market: GatewayMarket, old: LiveOrder, *terms: Any, **fields: Any)
         target_order_id=old.venue_order_id.encode(),
         **fields,
     )
-    assert lib.last_hop_run(hop, 0, wanted, 0, 1, result) == 1
-    assert result.step == lib.HOP_WAITS
+    reader = ffi.new("hop_reader_t *", {"count": 1, "records": [wanted[0]]})
+    lib.last_hop_run(hop, reader, 1)
+    result = reader.results[0]
+    assert (reader.end, result.step) == (1, lib.HOP_WAITS)
     return market.orders.opened(result.slot)
+
+
+def untold(_: LiveOrder | None) -> None:
+    """Nobody listens to a leg."""
 
 
 def standing(market: GatewayMarket, order: LiveOrder, now_mono_ns: int = 0) -> Any:

@@ -25,7 +25,12 @@ def taken(fields: dict[str, int]) -> list[Intent]:
     record = ffi.new("order_record_t *", {**SENSE, **fields})
     check(lib.message_publish(ring, lib.MESSAGE_RING_SLOTS, 1, record), "order ring")
     reader = IntentReader(arena, 0)
-    return list(reader.cancels(reader.peek()))
+    readers = ffi.new("hop_reader_t *[]", [reader.native])
+    assert lib.last_hop_look(ffi.new("last_hop_t *"), readers, 1) == 1
+    found = list(reader.cancels())
+    reader.release()
+    assert not reader.waiting()
+    return found
 
 
 def test_a_record_becomes_an_intent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +36,7 @@ from tests.unit.books_rig import (
     replacing,
     sent,
     standing,
+    untold,
 )
 
 # -- ids
@@ -170,6 +172,7 @@ def leg(
     quantity: int,
     side: Side = Side.ASK,
     price: int = 60,
+    tell: Callable[[LiveOrder | None], None] = untold,
 ) -> LiveOrder | None:
     booked = Leg(
         trade_id=trade_id,
@@ -179,7 +182,7 @@ def leg(
         quantity=quantity,
         fee_cents=4,
     )
-    return market.apply_leg(booked, order_id=order_id)
+    return market.apply_leg(booked, order_id=order_id, tell=tell)
 
 
 def test_a_leg_moves_cash_shares_cursor_and_the_orders_remainder() -> None:
@@ -189,6 +192,24 @@ def test_a_leg_moves_cash_shares_cursor_and_the_orders_remainder() -> None:
     assert (order.remaining, market.account.cursor) == (6, "T1")
     assert (market.account.stock.cash_cents, market.account.stock.yes_volume) == (100_000 + 236, 996)
     assert market.account.stock.yes_cost_sum_cents == 50_000 - 200
+
+
+def test_a_leg_is_told_before_a_successor_would_take_it_for_booked() -> None:
+    """Who dies in between lets it be told again; who died the other way round would lose it."""
+    arena = new_arena()
+    market = new_market(arena)
+    order = live(market, YES, SELL, 60, 10)
+    seen: list[tuple[int, str, int]] = []
+
+    def tell(told: LiveOrder | None) -> None:
+        assert told is order
+        successor = GatewayMarket(new_books(arena), arena, 0).account
+        seen.append((successor.stock.cash_cents, successor.cursor, successor.fills))
+
+    leg(market, "T1", order.venue_order_id, quantity=2, tell=tell)
+    assert seen == [(100_000, "", 0)]
+    successor = GatewayMarket(new_books(arena), arena, 0).account
+    assert (successor.stock.cash_cents, successor.cursor, successor.fills) == (100_116, "T1", 1)
 
 
 def test_a_leg_listed_before_its_order_was_acknowledged_is_taken_off_then() -> None:

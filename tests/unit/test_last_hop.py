@@ -39,6 +39,7 @@ from tests.unit.books_rig import (
     record,
     sent,
     standing,
+    untold,
 )
 
 PLACE_HEAD = b"POST /api/v1/orders HTTP/1.1\r\nContent-Length: "
@@ -56,7 +57,7 @@ class Hop:
         self.market = new_market(self.arena)
         self.journal = IntentJournal(run_dir, fsync="off", fsync_interval_ms=50, segments_kept=1)
         self.pairs = [socket.socketpair() for _ in range(connections)]
-        self.results = ffi.new("hop_result_t[]", lib.HOP_BURST_MAX)
+        self.reader = ffi.new("hop_reader_t *")
         self._markets = ffi.new("market_books_t *[]", [self.market.books])
         self._fds = ffi.new("int32_t[]", [ours.fileno() for ours, _ in self.pairs])
         self._heads = ffi.from_buffer(PLACE_HEAD), ffi.from_buffer(REPLACE_HEAD)
@@ -68,6 +69,7 @@ class Hop:
                 "market_count": 1,
                 "connections": self._fds,
                 "connection_count": connections,
+                "heads_until_mono_ns": (1 << 63) - 1,
                 "place_head": self._heads[0],
                 "place_head_bytes": len(PLACE_HEAD),
                 "replace_head": self._heads[1],
@@ -88,14 +90,20 @@ class Hop:
         top = {"valid": 1, "bid_ticks": BID_TICKS, "bid_lots": 9, "ask_ticks": ASK_TICKS, "ask_lots": 9}
         lib.top_write(cell(slot, "top"), ffi.new("top_t *", top))
 
+    def read(self, *records: Any, worker: int = 0) -> Any:
+        """The worker's reader with these records read and none looked at."""
+        reader = self.reader
+        reader.worker, reader.count, reader.end = worker, len(records), 0
+        for index, each in enumerate(records):
+            reader.records[index] = each[0]
+        return reader
+
     def run(self, *records: Any, worker: int = 0) -> list[Any]:
         """Results of a burst."""
-        burst = ffi.new("order_record_t[]", len(records))
-        for index, each in enumerate(records):
-            burst[index] = each[0]
-        end = lib.last_hop_run(self.native, worker, burst, 0, len(records), self.results)
-        assert end == len(records)
-        return [self.results[index] for index in range(end)]
+        reader = self.read(*records, worker=worker)
+        lib.last_hop_run(self.native, reader, 1)
+        assert reader.end == len(records)
+        return [reader.results[index] for index in range(reader.end)]
 
     def lines(self) -> list[Sent]:
         return [line for line in read_journal(self.journal._directory.parent) if isinstance(line, Sent)]
@@ -140,6 +148,7 @@ def request(end: socket.socket) -> tuple[bytes, Any]:
 def test_an_order_leaves_as_the_contract_has_it_and_is_written_down_first(hop: Hop) -> None:
     (result,) = hop.run(wanted(NO, BUY, 45, 7, intent=12, worker_epoch=0))
     assert result.step == lib.HOP_SENT
+    assert result.connection == hop.pairs[0][0].fileno()
     head, body = request(hop.pairs[0][1])
     order = hop.market.orders.opened(result.slot)
     assert head == PLACE_HEAD
@@ -230,6 +239,9 @@ def test_without_a_connection_an_order_waits_and_is_checked_when_it_goes(hop: Ho
         ({"quantity": 0}, lib.HOP_REFUSED, LocalReject.LIMIT),
         ({"price_cents": -(1 << 31)}, lib.HOP_REFUSED, LocalReject.PRICE_RANGE),
         ({"price_cents": (1 << 31) - 1, "direction": BUY}, lib.HOP_REFUSED, LocalReject.PRICE_RANGE),
+        ({"price_cents": -(1 << 31), "outcome": NO}, lib.HOP_REFUSED, LocalReject.PRICE_RANGE),
+        ({"decided_mono_ns": -(1 << 63)}, lib.HOP_REFUSED, LocalReject.NOT_READY),
+        ({"decided_mono_ns": (1 << 63) - 1}, lib.HOP_REFUSED, LocalReject.NOT_READY),
         ({"market_slot": 1}, lib.HOP_FOREIGN, 0),
         ({"worker_epoch": 7}, lib.HOP_FENCED, 0),
         ({"decided_mono_ns": 1}, lib.HOP_REFUSED, LocalReject.NOT_READY),
@@ -286,20 +298,43 @@ def test_rows_run_out(hop: Hop) -> None:
 
 
 def test_a_burst_ends_at_what_is_no_order_and_passes_over_cancels(hop: Hop) -> None:
-    burst = ffi.new("order_record_t[]", 4)
-    for index, each in enumerate(
-        (
-            wanted(),
-            wanted(kind=OrderKind.CANCEL),
-            wanted(kind=OrderKind.SYNC),
-            wanted(price=56),
-        )
-    ):
-        burst[index] = each[0]
-    assert lib.last_hop_run(hop.native, 0, burst, 0, 4, hop.results) == 2
-    assert [hop.results[i].step for i in range(2)] == [lib.HOP_SENT, lib.HOP_NO_ORDER]
-    assert lib.last_hop_run(hop.native, 0, burst, 3, 4, hop.results) == 4
-    assert hop.results[3].step == lib.HOP_SENT
+    reader = hop.read(wanted(), wanted(kind=OrderKind.CANCEL), wanted(kind=OrderKind.SYNC), wanted(price=56))
+    lib.last_hop_run(hop.native, reader, 1)
+    assert reader.end == 2
+    assert [reader.results[i].step for i in range(2)] == [lib.HOP_SENT, lib.HOP_NO_ORDER]
+    reader.end = 3
+    lib.last_hop_run(hop.native, reader, 1)
+    assert (reader.end, reader.results[3].step) == (4, lib.HOP_SENT)
+
+
+def test_a_look_sends_what_has_a_connection_and_leaves_the_rest(hop: Hop) -> None:
+    ring = hop.arena.order_ring(0)
+    lib.message_acquire(ring, 1)
+    hop.reader.ring = ring
+    readers = ffi.new("hop_reader_t *[]", [hop.reader])
+
+    def publish(*records: Any) -> None:
+        for each in records:
+            assert lib.message_publish(ring, lib.MESSAGE_RING_SLOTS, 1, each) == lib.RING_OK
+
+    publish(*(wanted(price=55 + step) for step in range(3)))
+    hop.native.connection_count = 2
+    assert lib.last_hop_look(hop.native, readers, 1) == 3
+    assert (hop.reader.end, hop.native.connections_used) == (2, 2)
+    publish(wanted(price=58))
+    assert lib.last_hop_look(hop.native, readers, 1) == 3, "what was read is to be taken up first"
+    lib.last_hop_run(hop.native, hop.reader, 1)
+    assert (hop.reader.end, hop.reader.results[2].step) == (3, lib.HOP_WAITS)
+    lib.last_hop_release(hop.reader)
+    hop.native.connections_used = 0
+    publish(wanted(kind=OrderKind.CANCEL))
+    assert lib.last_hop_look(hop.native, readers, 1) == 2
+    assert (hop.reader.end, hop.native.connections_used) == (0, 0), "cancels go first"
+
+
+def test_a_token_that_is_over_sends_nothing(hop: Hop) -> None:
+    hop.native.heads_until_mono_ns = lib.mono_now_ns()
+    assert hop.run(wanted())[0].step == lib.HOP_WAITS
 
 
 def test_tokens_are_taken_by_what_leaves_and_by_nothing_else(hop: Hop) -> None:
@@ -433,7 +468,7 @@ class Books:
             quantity=quantity,
             fee_cents=0,
         )
-        self.market.apply_leg(leg, order_id=order.venue_order_id)
+        self.market.apply_leg(leg, order_id=order.venue_order_id, tell=untold)
         twin.remaining -= quantity
 
     def close(self, order: LiveOrder, twin: model.Order, _: Any) -> None:
