@@ -186,8 +186,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one, but not by inheritance
-        # uvloop would keep what is written until the end of the loop's turn; so it goes out at once
-        self._transport.set_write_buffer_limits(high=0)
         self.fd = os.dup(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:

@@ -74,7 +74,9 @@ class OrderDesk:
                 case lib.HOP_REFUSED:
                     self._refused(self._context.markets[record.market_slot], record, result.code)
                 case lib.HOP_REJECTED:
-                    self._rejected(self._context.markets[record.market_slot], record, result.code)
+                    slot = record.live_slot if self._context.books.admitting else NO_LIVE_SLOT
+                    market = self._context.markets[record.market_slot]
+                    self._reject(market, result.code, record.intent, record.worker_epoch, slot)
                 case lib.HOP_FENCED:
                     self._context.counts.refused += 1  # nobody waits for an answer
                 case lib.HOP_FOREIGN:
@@ -135,17 +137,6 @@ class OrderDesk:
                 market, code=code, intent=intent, worker_epoch=worker_epoch
             )
 
-    def _rejected(self, market: GatewayMarket, record: Any, code: int) -> None:
-        """It never had a row."""
-        self._context.counts.refused += 1
-        self._context.reports_of(market).rejected(
-            market,
-            code=code,
-            intent=record.intent,
-            worker_epoch=record.worker_epoch,
-            live_slot=record.live_slot if self._context.books.admitting else NO_LIVE_SLOT,
-        )
-
     def cancel(self, market: GatewayMarket, intent: Intent) -> None:
         order = self._target(market, intent)
         if order is not None:
@@ -157,21 +148,21 @@ class OrderDesk:
         # an order that was announced before it was acknowledged is known to the quoter by slot alone
         named = order is not None and intent.target_order_id in {order.venue_order_id, ""}
         if order is None or not named:
-            self._reject(market, intent, LocalReject.UNKNOWN_ORDER)
-            return None
-        if order.busy or not order.venue_order_id:
-            self._reject(market, intent, LocalReject.NOT_READY)
-            return None
-        return order
+            code = LocalReject.UNKNOWN_ORDER
+        elif order.busy or not order.venue_order_id:
+            code = LocalReject.NOT_READY
+        else:
+            return order
+        self._reject(market, code, intent.number, intent.worker_epoch, intent.live_slot)
+        return None
 
-    def _reject(self, market: GatewayMarket, intent: Intent, code: LocalReject) -> None:
+    def _reject(
+        self, market: GatewayMarket, code: int, intent: int, worker_epoch: int, live_slot: int
+    ) -> None:
+        """An intent that nothing was begun for."""
         self._context.counts.refused += 1
         self._context.reports_of(market).rejected(
-            market,
-            code=code,
-            intent=intent.number,
-            worker_epoch=intent.worker_epoch,
-            live_slot=intent.live_slot,
+            market, code=code, intent=intent, worker_epoch=worker_epoch, live_slot=live_slot
         )
 
     # -- place

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -301,6 +303,66 @@ def test_connections_are_opened_ahead_and_kept_fresh(monkeypatch: pytest.MonkeyP
         assert begun[4] is None
 
     asyncio.run(with_server(silence, use))
+
+
+# -- connections whose bytes somebody else writes
+
+
+async def warmed(pool: HttpPool, count: int) -> None:
+    """So many connections are open and idle."""
+    assert all(
+        isinstance(reply, Reply)
+        for reply in await asyncio.gather(*(pool.send(RequestClass.ORDER, GET) for _ in range(count)))
+    )
+
+
+def test_a_claimed_connection_carries_what_is_written_to_it() -> None:
+    async def use(pool: HttpPool) -> None:
+        await warmed(pool, 3)
+        assert pool.at_once(RequestClass.ORDER) == 3
+        first, second, third = pool.claim(RequestClass.ORDER, 9)
+        assert pool.claim(RequestClass.ORDER, 1) == [], "an order's share of four is three"
+        assert pool.send_now(RequestClass.ORDER, GET) is None
+        assert os.write(first.fd, GET) == len(GET)
+        assert os.write(second.fd, GET[:9]) == 9
+        answers = pool.sent(first, lib.mono_now_ns(), b""), pool.sent(second, lib.mono_now_ns(), GET[9:])
+        pool.ended(third)
+        assert [reply.body for reply in await asyncio.gather(*answers)] == [b"ok", b"ok"]
+        assert len(pool.claim(RequestClass.ORDER, 9)) == 3, "all came back"
+
+    asyncio.run(with_server(writes(OK), use))
+
+
+def test_a_claimed_connection_that_is_lost_loses_its_answer_and_harms_nobody() -> None:
+    async def use(pool: HttpPool) -> None:
+        await warmed(pool, 1)
+        (claimed,) = pool.claim(RequestClass.ORDER, 1)
+        claimed.abort("as if the server had hung up")
+        for _ in range(3):  # turns of the loop: the transport closes its descriptor
+            await asyncio.sleep(0)
+        assert claimed not in pool.connections
+        other, theirs = socket.socketpair()
+        assert claimed.fd not in {other.fileno(), theirs.fileno()}, "its number is not given away meanwhile"
+        assert not claimed.warm
+        with pytest.raises(LostAnswerError):
+            await pool.sent(claimed, lib.mono_now_ns(), b"")
+        assert claimed.fd == -1
+        other.close()
+        theirs.close()
+        assert isinstance(await pool.send(RequestClass.ORDER, GET), Reply)
+
+    asyncio.run(with_server(writes(OK), use))
+
+
+def test_answers_are_looked_at_after_what_is_urgent() -> None:
+    seen: list[str] = []
+
+    async def use(pool: HttpPool) -> None:
+        pool.before_answer = lambda: seen.append("urgent")
+        await pool.send(RequestClass.ORDER, GET)
+        assert seen == ["urgent"]
+
+    asyncio.run(with_server(writes(OK), use))
 
 
 def test_a_server_that_is_not_there_is_not_asked_all_the_time() -> None:
