@@ -184,7 +184,8 @@ int32_t last_hop_pass(last_hop_t *hop, market_books_t *market, uint32_t slot) {
 }
 
 int32_t order_record_makes_sense(const order_record_t *record) {
-    return record->kind >= ORDER_PLACE && record->kind <= ORDER_SYNC && record->outcome <= OUTCOME_NO && record->direction <= DIRECTION_SELL && record->scope <= SCOPE_SELL_ONLY &&
+    return record->kind >= ORDER_PLACE && record->kind <= ORDER_SYNC && record->outcome <= OUTCOME_NO &&
+           record->direction <= DIRECTION_SELL && record->scope <= SCOPE_SELL_ONLY &&
            record->quantity >= 0 && record->quantity <= QUANTITY_MAX;
 }
 

@@ -194,9 +194,6 @@ class PlatformRest:
 
     # -- orders
 
-    # begin_*: with a token and a connection at hand the request is in the socket on return, and the answer is
-    # still to be awaited; NotSent when the gate objected.
-
     def claim(self, most: int) -> tuple[OrderHeads | None, list[Connection]]:
         """What new orders that go out now begin with, and up to so many connections for them.
 
@@ -233,6 +230,9 @@ class PlatformRest:
     def replaced(self, sent: SentOrder, *, gate: Gate) -> Answer[wire.ReplacedOrder]:
         """The answer to a POST /amm/orders/replace that was sent."""
         return self._sent(sent, _REPLACE, self._replaced, gate)
+
+    # begin_*: with a token and a connection at hand the request is in the socket on return, and the answer is
+    # still to be awaited; NotSent when the gate objected.
 
     def begin_place(self, body: bytes, *, gate: Gate) -> Answer[wire.PlacedOrder] | NotSent:
         """POST /orders with a whole body."""
